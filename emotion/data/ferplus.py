@@ -1,0 +1,45 @@
+"""FER+: ten annotators' votes for FER-2013 images (Barsoum et al. 2016, https://arxiv.org/abs/1608.01041)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from emotion.errors import DataError
+
+FERPLUS_CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+TO_FER2013 = {
+    "neutral": "neutral", "happiness": "happy", "surprise": "surprise", "sadness": "sad",
+    "anger": "angry", "disgust": "disgust", "fear": "fear",
+}  # fmt: skip
+"""FER+ name -> FER-2013 name; contempt has no counterpart."""
+
+
+def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """Votes per image as float32 [N, 8] in `FERPLUS_CLASSES` order, rows in the order of `names`.
+
+    Votes for "unknown" and "NF" (no face) are left out; an image without votes has a row of zeros.
+    The file has the columns file and the ten choices. Raises DataError when columns are missing or a vote is no number.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file; expected FER+ votes as CSV")
+    row_of = {name: i for i, name in enumerate(names)}
+    votes = np.zeros((len(names), len(FERPLUS_CLASSES)), np.float32)
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {"file", *FERPLUS_CLASSES} - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{path}: missing column {', '.join(sorted(missing))}")
+        for row in reader:
+            index = row_of.get(row["file"])
+            if index is None:
+                continue
+            try:
+                votes[index] = [float(row[c]) for c in FERPLUS_CLASSES]
+            except (TypeError, ValueError):
+                raise DataError(f"{path}:{reader.line_num}: expected a number of votes in every column") from None
+    return votes

@@ -1,0 +1,1 @@
+"""Data sets: readers and writers of annotation formats, downloads, checks, drawing."""

@@ -1,0 +1,165 @@
+"""The one form every data set takes here: photos with face boxes, stored as COCO JSON.
+
+A prepared folder holds `annotations.json` and `images/`. Besides COCO's own fields each image may carry `split`
+("train", "val" or "test"); other tools ignore it. `iscrowd` 1 marks a face that neither rewards nor costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facedet.errors import DataError
+
+SPLITS = ("train", "val", "test")
+ANNOTATIONS_FILE = "annotations.json"
+IMAGES_FOLDER = "images"
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One upright photo and its true faces.
+
+    path: the file. name: its path below the data set's image folder, with forward slashes; unique in a set.
+    width, height: pixels. boxes_xyxy: float32 [N, 4], pixels. ignore: bool [N], true where a face must neither
+    reward nor cost. Raises DataError, naming the photo, when shapes, types or the order of corners differ.
+    """
+
+    path: Path
+    name: str
+    width: int
+    height: int
+    boxes_xyxy: npt.NDArray[np.float32]
+    ignore: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        boxes, ignore = self.boxes_xyxy, self.ignore
+        if self.width < 1 or self.height < 1:
+            raise DataError(f"{self.name}: expected a size of at least 1x1, got {self.width}x{self.height}")
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype != np.float32:
+            raise DataError(f"{self.name}: boxes_xyxy: expected float32 [N, 4], got {boxes.dtype} {list(boxes.shape)}")
+        if ignore.shape != (len(boxes),) or ignore.dtype != np.bool_:
+            raise DataError(f"{self.name}: ignore: expected bool [{len(boxes)}], got {ignore.dtype} {list(ignore.shape)}")
+        good = np.isfinite(boxes).all(1) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+        if not good.all():
+            raise DataError(f"{self.name}: expected x1 < x2 and y1 < y2, got box {boxes[~good][0].tolist()}")
+        boxes.setflags(write=False)
+        ignore.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class FaceDataset:
+    """Photos with true faces. name: for reports. images_dir: the folder that `Photo.name` is relative to."""
+
+    name: str
+    images_dir: Path
+    photos: tuple[Photo, ...]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def face_count(self) -> int:
+        """Faces that count, without the ignored ones."""
+        return int(sum((~p.ignore).sum() for p in self.photos))
+
+
+def split_of(name: str, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:
+    """The split of a photo, from a hash of its name alone: photos added later move none of the others.
+
+    fractions: of train, val and test, each in [0, 1], sum 1. Raises DataError for anything else.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise DataError(f"split fractions: expected three numbers of at least 0 with sum 1, got {list(fractions)}")
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < fractions[0]:
+        return "train"
+    return "val" if place < fractions[0] + fractions[1] else "test"
+
+
+def load_coco(json_path: str | Path, images_dir: str | Path, *, split: str | None = None) -> FaceDataset:
+    """Read COCO JSON; every category counts as a face. Photos are in the order of their names.
+
+    split: "train", "val" or "test" takes the photos whose `split` says so; None takes all.
+    Raises DataError for unreadable JSON, missing fields, boxes without extent, or a split the file does not name.
+    Photo files are not opened here.
+    """
+    json_path, images_dir = Path(json_path), Path(images_dir)
+    document = read_json(json_path)
+    try:
+        images, annotations = document["images"], document["annotations"]
+        if split is not None:
+            images = _of_split(images, split, json_path)
+        boxes: dict[int, list[tuple[list[float], bool]]] = {image["id"]: [] for image in images}
+        for a in annotations:
+            if a["image_id"] in boxes:
+                x, y, w, h = a["bbox"]
+                boxes[a["image_id"]].append(([x, y, x + w, y + h], bool(a.get("iscrowd", 0))))
+        photos = [_photo(image, boxes[image["id"]], images_dir) for image in images]
+    except (KeyError, TypeError, ValueError) as e:
+        raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
+    name = json_path.parent.name + (f"/{split}" if split else "")
+    return FaceDataset(name, images_dir, tuple(sorted(photos, key=lambda p: p.name)))
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file; DataError with the path when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise DataError(f"{path}: cannot read: {e.strerror}") from e
+    except ValueError as e:
+        raise DataError(f"{path}: expected JSON: {e}") from e
+
+
+def _of_split(images: list[dict[str, Any]], split: str, path: Path) -> list[dict[str, Any]]:
+    if split not in SPLITS:
+        raise DataError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    chosen = [image for image in images if image.get("split") == split]
+    if not chosen:
+        known = sorted({str(image["split"]) for image in images if "split" in image}) or ["none"]
+        raise DataError(f"{path}: no photo of split {split!r}; splits in the file: {', '.join(known)}")
+    return chosen
+
+
+def _photo(image: Mapping[str, Any], boxes: list[tuple[list[float], bool]], images_dir: Path) -> Photo:
+    name = str(image["file_name"])
+    return Photo(
+        images_dir / name,
+        name,
+        int(image["width"]),
+        int(image["height"]),
+        np.array([b for b, _ in boxes], np.float32).reshape(-1, 4),
+        np.array([i for _, i in boxes], np.bool_),
+    )
+
+
+def write_coco(
+    dataset: FaceDataset, json_path: str | Path, *, splits: Mapping[str, str] | None = None, description: str = ""
+) -> None:
+    """Write COCO JSON with the one category "face"; `splits` maps photo names to "train", "val" or "test"."""
+    images, annotations = [], []
+    for image_id, photo in enumerate(dataset.photos, 1):
+        image = {"id": image_id, "file_name": photo.name, "width": photo.width, "height": photo.height}
+        images.append(image | ({"split": splits[photo.name]} if splits else {}))
+        for (x1, y1, x2, y2), ignore in zip(photo.boxes_xyxy.tolist(), photo.ignore.tolist(), strict=True):
+            bbox = [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "bbox": bbox,
+                 "area": round(bbox[2] * bbox[3], 3), "iscrowd": int(ignore)}
+            )  # fmt: skip
+    document = {
+        "info": {"description": description or dataset.name},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    Path(json_path).write_text(json.dumps(document, indent=1), encoding="utf-8")

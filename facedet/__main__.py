@@ -1,0 +1,5 @@
+"""`python -m facedet` is the command `facedet`."""
+
+from facedet.cli import app
+
+app()

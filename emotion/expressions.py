@@ -37,7 +37,8 @@ class Expressions:
     @property
     def indices(self) -> npt.NDArray[np.intp]:
         """int [N], column of the likeliest emotion."""
-        return self.probabilities.argmax(1)
+        columns: npt.NDArray[np.intp] = self.probabilities.argmax(1)
+        return columns
 
     @property
     def labels(self) -> list[str]:
@@ -47,7 +48,8 @@ class Expressions:
     @property
     def confidences(self) -> npt.NDArray[np.float32]:
         """float32 [N], probability of the likeliest emotion."""
-        return self.probabilities.max(1) if len(self) else np.zeros(0, np.float32)
+        likeliest: npt.NDArray[np.float32] = self.probabilities.max(1)
+        return likeliest
 
     @classmethod
     def empty(cls) -> Expressions:

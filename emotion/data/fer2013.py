@@ -81,7 +81,7 @@ def count_report(split: str, loaded: FerSplit) -> str | None:
 
 
 def drop_duplicates(train: FerSplit, *held_out: FerSplit) -> tuple[FerSplit, int]:
-    """Remove from `train` every image whose pixels also occur in a held-out split; returns it and the number removed."""
+    """Remove from `train` every image whose pixels also occur in a held-out split; returns it and how many."""
     seen = {image.tobytes() for split in held_out for image in split.images}
     keep = np.array([image.tobytes() not in seen for image in train.images], bool)
     return train.subset(keep), int((~keep).sum())

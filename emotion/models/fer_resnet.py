@@ -29,12 +29,14 @@ class Block(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
+        last_norm = nn.BatchNorm2d(c_out)
+        nn.init.zeros_(last_norm.weight)
         self.residual = nn.Sequential(
             nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
             nn.BatchNorm2d(c_out),
             nn.ReLU(inplace=True),
             nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(c_out),
+            last_norm,
             SqueezeExcitation(c_out),
         )
         self.shortcut = nn.Sequential() if stride == 1 and c_in == c_out else nn.Sequential(
@@ -42,7 +44,6 @@ class Block(nn.Module):
             nn.Conv2d(c_in, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out),
         )  # fmt: skip
-        nn.init.zeros_(self.residual[4].weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.residual(x) + self.shortcut(x))
@@ -53,6 +54,9 @@ class FerResNet(nn.Module):
 
     `features` gives the pooled vector before the head, for auxiliary heads in training.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, num_classes: int, widths: tuple[int, ...], depths: tuple[int, ...], dropout: float) -> None:
         super().__init__()

@@ -1,0 +1,92 @@
+"""Checkpoints of `emotion train`: {"network": state_dict, "metadata": {config, metrics, labels, torch, commit}}."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from emotion.card import ModelCard
+from emotion.errors import WeightsError
+from emotion.models import MODELS
+from emotion.views import mean_logits
+
+DEFAULT_VIEW = 44 / 48
+"""View of checkpoints whose config does not name one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained torch network, in evaluation mode, and its card. Scores faces as an `ExpressionClassifier` does."""
+
+    network: nn.Module
+    card: ModelCard
+    identity: str
+
+    @torch.inference_mode()
+    def logits(self, faces: npt.NDArray[np.uint8], *, test_time: str | None = None) -> npt.NDArray[np.float32]:
+        """Raw outputs float32 [N, labels of the card] for faces uint8 [N, 48, 48]."""
+        return mean_logits(self._run, faces, card=self.card, test_time=test_time, batch=256)
+
+    def _run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        inputs = torch.from_numpy(batch).to(memory_format=torch.channels_last)
+        outputs: npt.NDArray[np.float32] = self.network(inputs).float().numpy()
+        return outputs
+
+
+def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
+    """Load a run folder's best checkpoint, or a checkpoint file.
+
+    Raises WeightsError, naming the file and what was expected, when it is missing, damaged or not ours.
+    """
+    path = checkpoint_path(run_or_file)
+    metadata, state = _read(path)
+    config = metadata["config"]
+    name, labels = config["model"], tuple(metadata["labels"])
+    if name not in MODELS:
+        raise WeightsError(f"{path}: model {name!r} is unknown: expected one of {', '.join(MODELS)}")
+    network = MODELS[name](len(labels))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        faults = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise WeightsError(f"{path}: weights do not fit {name} with {len(labels)} classes: {faults}") from None
+    card = ModelCard(
+        name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", DEFAULT_VIEW)),
+        mean=_constants(network, "mean"), std=_constants(network, "std"), training=metadata,
+    )  # fmt: skip
+    return Checkpoint(network.eval(), card, f"{path.parent.name}/{path.name}")
+
+
+def checkpoint_path(run_or_file: str | Path) -> Path:
+    """`best.pt` of a run folder, or the file itself. Raises WeightsError when there is none."""
+    path = Path(run_or_file)
+    found = path / "best.pt" if path.is_dir() else path
+    if not found.is_file():
+        raise WeightsError(f"{found}: no such checkpoint: expected a run folder or a .pt file of `emotion train`")
+    return found
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    # Early checkpoints hold torch.__version__ as the str subclass that it is; it runs no code when loaded.
+    torch.serialization.add_safe_globals([torch.torch_version.TorchVersion])
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: damaged or no checkpoint: expected one of `emotion train` ({reason})") from None
+    if not isinstance(saved, dict) or not {"network", "metadata"} <= set(saved):
+        raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entries network and metadata")
+    metadata = {**saved["metadata"], "torch": str(saved["metadata"].get("torch", "unknown"))}
+    return metadata, saved["network"]
+
+
+def _constants(network: nn.Module, name: str) -> tuple[float, ...]:
+    value = getattr(network, name, None)
+    return tuple(float(v) for v in value.flatten()) if isinstance(value, torch.Tensor) else ()

@@ -46,7 +46,8 @@ class Photo:
         if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype != np.float32:
             raise DataError(f"{self.name}: boxes_xyxy: expected float32 [N, 4], got {boxes.dtype} {list(boxes.shape)}")
         if ignore.shape != (len(boxes),) or ignore.dtype != np.bool_:
-            raise DataError(f"{self.name}: ignore: expected bool [{len(boxes)}], got {ignore.dtype} {list(ignore.shape)}")
+            got = f"{ignore.dtype} {list(ignore.shape)}"
+            raise DataError(f"{self.name}: ignore: expected bool [{len(boxes)}], got {got}")
         good = np.isfinite(boxes).all(1) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
         if not good.all():
             raise DataError(f"{self.name}: expected x1 < x2 and y1 < y2, got box {boxes[~good][0].tolist()}")
@@ -146,9 +147,10 @@ def write_coco(
     dataset: FaceDataset, json_path: str | Path, *, splits: Mapping[str, str] | None = None, description: str = ""
 ) -> None:
     """Write COCO JSON with the one category "face"; `splits` maps photo names to "train", "val" or "test"."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, photo in enumerate(dataset.photos, 1):
-        image = {"id": image_id, "file_name": photo.name, "width": photo.width, "height": photo.height}
+        image: dict[str, Any] = {"id": image_id, "file_name": photo.name, "width": photo.width, "height": photo.height}
         images.append(image | ({"split": splits[photo.name]} if splits else {}))
         for (x1, y1, x2, y2), ignore in zip(photo.boxes_xyxy.tolist(), photo.ignore.tolist(), strict=True):
             bbox = [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]

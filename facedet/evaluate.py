@@ -1,0 +1,120 @@
+"""Measure any detector on any data set: COCO's AP, or WIDER FACE's easy, medium and hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics
+from facedet.data.coco import FaceDataset
+from facedet.errors import ConfigError, DataError
+from facedet.faces import Faces
+from facedet.wider_protocol import load_wider_truth, wider_ap
+
+PROTOCOLS = ("coco", "wider")
+
+
+class Detector(Protocol):
+    """What evaluation needs: `detect` of BGR uint8 [H, W, 3] images. Every detector of this package qualifies."""
+
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one detector reaches on one data set.
+
+    scale: the test scale, "native" or the long side in pixels. faces: those that count (WIDER: at "hard").
+    metrics: name -> value in [0, 1], None where the set holds nothing to measure. curves: name -> float64 [K, 2],
+    recall and precision. detections: one value per photo, in the data set's order.
+    """
+
+    detector: str
+    dataset: str
+    protocol: str
+    scale: str
+    photos: int
+    faces: int
+    ms_per_photo: float
+    metrics: dict[str, float | None]
+    curves: Mapping[str, npt.NDArray[np.float64]]
+    detections: tuple[Faces, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but curves and detections, ready for JSON."""
+        plain = ("detector", "dataset", "protocol", "scale", "photos", "faces")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "max_detections": MAX_DETECTIONS,
+            "ms_per_photo": round(self.ms_per_photo, 2),
+            "metrics": {k: None if v is None else round(v, 4) for k, v in self.metrics.items()},
+        }
+
+
+def evaluate(
+    detector: Detector,
+    dataset: FaceDataset,
+    protocol: str = "coco",
+    *,
+    on_photo: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Run `detector` on every photo and measure it.
+
+    protocol: "coco", or "wider", which needs WIDER's `ground_truth` folder beside the data set's images and counts
+    the photos present only. on_photo: called with the number of photos done. For full curves give the detector a
+    low score threshold. Raises ConfigError for an unknown protocol, DataError for photos that cannot be read.
+    """
+    _check_protocol(protocol)
+    start = perf_counter()
+    detections = []
+    for done, photo in enumerate(dataset.photos, 1):
+        detections.extend(detector.detect([read_photo(photo.path)]))
+        if on_photo:
+            on_photo(done)
+    ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
+    metrics, curves, faces = measure(dataset, detections, protocol)
+    name = str(getattr(detector, "name", type(detector).__name__))
+    scale = getattr(detector, "scale", None)
+    return Evaluation(
+        name, dataset.name, protocol, "native" if scale is None else str(scale),
+        len(dataset), faces, ms, metrics, curves, tuple(detections),
+    )  # fmt: skip
+
+
+def measure(
+    dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco"
+) -> tuple[dict[str, float | None], Mapping[str, npt.NDArray[np.float64]], int]:
+    """Metrics, curves and the number of faces that count, for detections that are already there."""
+    _check_protocol(protocol)
+    if len(detections) != len(dataset):
+        raise ValueError(f"detections: expected one per photo, {len(dataset)}, got {len(detections)}")
+    if protocol == "coco":
+        return (*coco_metrics(dataset, detections), dataset.face_count)
+    truth = load_wider_truth(dataset.images_dir.parent / "ground_truth")
+    results = wider_ap(truth, {p.name: d for p, d in zip(dataset.photos, detections, strict=True)})
+    metrics: dict[str, float | None] = {level: r.ap if r.faces else None for level, r in results.items()}
+    return metrics, {level: r.curve for level, r in results.items()}, results["hard"].faces
+
+
+def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+    """BGR uint8 [H, W, 3], upright (EXIF orientation applied); DataError naming the file when it cannot be read."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as e:
+        raise DataError(f"{path}: cannot read: {e.strerror}") from e
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise DataError(f"{path}: expected an image, could not decode it")
+    return image.astype(np.uint8, copy=False)
+
+
+def _check_protocol(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise ConfigError([f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"])

@@ -1,0 +1,189 @@
+"""The chain on photos in memory: decode, detect, crop, classify. Files, folders and outputs are in run.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+import emotion
+import facedet
+from pipeline.crops import CROP_RULES, DEFAULT_RULE, CropRule, crop_faces
+from pipeline.errors import DetectorError, PhotoError
+from pipeline.fallback import Detection, DetectorChain
+from pipeline.photos import DEFAULT_MAX_PIXELS, Photo, load_photo
+from pipeline.reading import FaceReading, PhotoReading
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    PhotoLike = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8] | Image.Image
+
+MIN_LEGIBLE_PX = 0
+"""Faces whose mean side is less are reported as `too_small`, without an emotion."""
+
+
+class Classifier(Protocol):
+    """What the pipeline asks of `emotion.ExpressionClassifier`."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def classify(self, crops: Sequence[npt.NDArray[np.uint8]]) -> emotion.Expressions:
+        """One row per crop, in order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Detected:
+    """A photo between detection and classification, or one that failed before it (`error`)."""
+
+    source: str
+    photo: Photo | None = None
+    detection: Detection | None = None
+    crops: tuple[npt.NDArray[np.uint8], ...] = ()
+    elapsed_ms: float = 0.0
+    error: str | None = None
+
+
+class CrowdPipeline:
+    """Faces and emotions of photos. Made by `default`, or of parts: a chain of detectors and a classifier."""
+
+    def __init__(
+        self,
+        detectors: DetectorChain,
+        classifier: Classifier,
+        *,
+        min_legible_px: float = MIN_LEGIBLE_PX,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        crop_rules: Mapping[str, CropRule] = CROP_RULES,
+    ) -> None:
+        self.detectors = detectors
+        self.classifier = classifier
+        self._min_legible_px = min_legible_px
+        self._max_pixels = max_pixels
+        self._crop_rules = crop_rules
+
+    @classmethod
+    def default(
+        cls,
+        detector: str | None = None,
+        emotion_model: str = "default",
+        *,
+        min_score: float | None = None,
+        min_face_px: int | None = None,
+        min_legible_px: float = MIN_LEGIBLE_PX,
+        threads: int | None = None,
+        fallback: bool = True,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> CrowdPipeline:
+        """The shipped models, or others by name or weight file.
+
+        min_score, min_face_px: as in `facedet.load_detector`. min_legible_px: smaller faces get no emotion. threads:
+        processor threads of each model. fallback: whether another detector may step in. max_pixels: larger photos are
+        refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
+        """
+        load = partial(facedet.load_detector, threads=threads, min_score=min_score, min_face_px=min_face_px)
+        chain = DetectorChain(detector or facedet.DEFAULT_DETECTOR, load, allow_fallback=fallback)
+        classifier = emotion.load_classifier(emotion_model, threads=threads)
+        return cls(chain, classifier, min_legible_px=min_legible_px, max_pixels=max_pixels)
+
+    def read(self, photo: PhotoLike, *, source: str | None = None) -> PhotoReading:
+        """Read one photo: a path, an encoded file's bytes, a PIL image, or uint8 [H, W, 3] BGR or [H, W] grey.
+
+        source: the name it gets in the reading; the path as given, or "array" and so on, when None.
+        Raises PhotoError when it cannot be read, DetectorError when no detector can be used on it.
+        """
+        name = source if source is not None else _name_of(photo)
+        started = time.perf_counter()
+        try:
+            decoded = load_photo(photo, max_pixels=self._max_pixels)
+        except PhotoError as error:
+            raise PhotoError(error.reason, source=name) from error
+        decode_ms = 1000 * (time.perf_counter() - started)
+        return self.classify([self.detect(decoded, source=name, decode_ms=decode_ms)])[0]
+
+    def read_many(self, photos: Iterable[PhotoLike], *, batch: int = 8) -> Iterator[PhotoReading]:
+        """Read photos in order; `batch` photos share a call of the classifier. A bad photo: `error` is set."""
+        waiting: list[Detected] = []
+        for photo in photos:
+            waiting.append(self._detect_or_error(photo))
+            if len(waiting) >= batch:
+                yield from self.classify(waiting)
+                waiting = []
+        yield from self.classify(waiting)
+
+    def detect(self, photo: Photo, *, source: str, decode_ms: float = 0.0) -> Detected:
+        """First half: find the faces of a decoded photo and cut them out. decode_ms is added to the time it took."""
+        started = time.perf_counter()
+        detection = self.detectors.detect(photo.pixels_bgr)
+        rule = self._crop_rules.get(detection.detector, DEFAULT_RULE)
+        legible = detection.faces.boxes_xyxy[_sizes_px(detection.faces) >= self._min_legible_px]
+        crops = crop_faces(photo.pixels_bgr, legible, rule=rule)
+        elapsed_ms = decode_ms + 1000 * (time.perf_counter() - started)
+        return Detected(source, photo, detection, tuple(crops), elapsed_ms)
+
+    def classify(self, photos: Sequence[Detected]) -> list[PhotoReading]:
+        """Second half: the faces of all these photos in one call of the classifier; one reading per photo, in order."""
+        started = time.perf_counter()
+        crops = [crop for photo in photos for crop in photo.crops]
+        probabilities = self.classifier.classify(crops).probabilities
+        ms_per_face = 1000 * (time.perf_counter() - started) / max(len(crops), 1)
+        readings, end = [], 0
+        for photo in photos:
+            start, end = end, end + len(photo.crops)
+            readings.append(self._reading(photo, probabilities[start:end], (end - start) * ms_per_face))
+        return readings
+
+    def _reading(self, found: Detected, probabilities: npt.NDArray[np.float32], classify_ms: float) -> PhotoReading:
+        elapsed_ms = found.elapsed_ms + classify_ms
+        if found.photo is None or found.detection is None:
+            return PhotoReading(found.source, elapsed_ms=elapsed_ms, error=found.error)
+        width, height = found.photo.size_wh
+        return PhotoReading(
+            source=found.source,
+            width=width,
+            height=height,
+            exif_orientation=found.photo.exif_orientation,
+            detector=found.detection.detector,
+            fallback_reason=found.detection.fallback_reason,
+            emotion_model=self.classifier.identity,
+            faces=self._faces(found.detection.faces, probabilities),
+            elapsed_ms=elapsed_ms,
+        )
+
+    def _faces(self, faces: facedet.Faces, probabilities: npt.NDArray[np.float32]) -> tuple[FaceReading, ...]:
+        rows = iter(probabilities.tolist())
+        readings = []
+        for box, score, size in zip(faces.boxes_xyxy.tolist(), faces.scores.tolist(), _sizes_px(faces), strict=True):
+            legible = size >= self._min_legible_px
+            named = dict(zip(emotion.EMOTIONS, next(rows), strict=True)) if legible else None
+            readings.append(FaceReading((box[0], box[1], box[2], box[3]), score, named))
+        return tuple(readings)
+
+    def _detect_or_error(self, photo: PhotoLike) -> Detected:
+        started = time.perf_counter()
+        try:
+            decoded = load_photo(photo, max_pixels=self._max_pixels)
+            decode_ms = 1000 * (time.perf_counter() - started)
+            return self.detect(decoded, source=_name_of(photo), decode_ms=decode_ms)
+        except (PhotoError, DetectorError) as error:
+            reason = error.reason if isinstance(error, PhotoError) else str(error)
+            return Detected(_name_of(photo), elapsed_ms=1000 * (time.perf_counter() - started), error=reason)
+
+
+def _sizes_px(faces: facedet.Faces) -> npt.NDArray[np.float32]:
+    x1, y1, x2, y2 = faces.boxes_xyxy.T
+    return np.asarray((x2 - x1 + y2 - y1) / 2, np.float32)
+
+
+def _name_of(photo: PhotoLike) -> str:
+    if isinstance(photo, str | os.PathLike):
+        return os.fspath(photo)
+    return {"ndarray": "array", "bytes": "bytes"}.get(type(photo).__name__, "image")

@@ -1,0 +1,136 @@
+"""What the pipeline says about one photo, and its form in results.jsonl (schema crowdmood/1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.errors import DataError
+
+SCHEMA = "crowdmood/1"
+SCHEMA_FILE = "crowdmood-1.schema.json"
+"""JSON Schema of one line of results.jsonl, in the package folder pipeline/schema."""
+
+
+@dataclass(frozen=True)
+class FaceReading:
+    """One face of a photo.
+
+    box_xyxy: pixels of the upright photo, 0 <= x1 < x2 <= width, 0 <= y1 < y2 <= height. score: [0, 1].
+    probabilities: every emotion by name, or None when the face is too small to be judged (`too_small`).
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+    probabilities: Mapping[str, float] | None
+
+    @property
+    def too_small(self) -> bool:
+        """True when the face was found but is under the legible size, so that no emotion is claimed."""
+        return self.probabilities is None
+
+    @property
+    def emotion(self) -> str | None:
+        """The likeliest emotion by name; None when too small. The first of equals, in FER-2013's order."""
+        return None if self.probabilities is None else max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of `emotion`; None when too small."""
+        return None if self.probabilities is None else max(self.probabilities.values())
+
+    @property
+    def size_px(self) -> float:
+        """Mean of the box's width and height, in pixels."""
+        x1, y1, x2, y2 = self.box_xyxy
+        return (x2 - x1 + y2 - y1) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The face as an object of schema crowdmood/1: boxes to 1/100 px, probabilities to 1/10,000."""
+        p = (
+            None
+            if self.probabilities is None
+            else {name: round(value, 4) for name, value in self.probabilities.items()}
+        )
+        rounded = replace(self, probabilities=p)
+        return {
+            "box_xyxy": [round(value, 2) for value in self.box_xyxy],
+            "score": round(self.score, 4),
+            "emotion": rounded.emotion,
+            "confidence": rounded.confidence,
+            "probabilities": p,
+            "too_small": self.too_small,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FaceReading:
+        """Read an object of schema crowdmood/1. Raises DataError when it is not one."""
+        try:
+            x1, y1, x2, y2 = (float(value) for value in data["box_xyxy"])
+            p = data["probabilities"]
+            named = None if p is None else {str(name): float(value) for name, value in p.items()}
+            return cls((x1, y1, x2, y2), float(data["score"]), named)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"expected a face of schema {SCHEMA}, got {data!r:.200} ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class PhotoReading:
+    """All that is known about one photo; `error` is set when it could not be read or its picture not written.
+
+    source: the photo's path relative to what was asked for, with "/", or the name the caller gave.
+    width, height: of the upright photo; None when it was never decoded. exif_orientation: 1 to 8, as stored in the
+    file; 1 means that the file's pixels already stand upright. detector: name of the detector that made the boxes,
+    fallback_reason: why it is not the wanted one. elapsed_ms: decoding, detection and the photo's share of the
+    classification; None when timing was switched off.
+    """
+
+    source: str
+    width: int | None = None
+    height: int | None = None
+    exif_orientation: int = 1
+    detector: str | None = None
+    fallback_reason: str | None = None
+    emotion_model: str | None = None
+    faces: tuple[FaceReading, ...] = ()
+    elapsed_ms: float | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The photo as one object of schema crowdmood/1."""
+        return {
+            "schema": SCHEMA,
+            "photo": self.source,
+            "width": self.width,
+            "height": self.height,
+            "exif_orientation": self.exif_orientation,
+            "detector": self.detector,
+            "fallback_reason": self.fallback_reason,
+            "emotion_model": self.emotion_model,
+            "faces": [face.to_dict() for face in self.faces],
+            "elapsed_ms": None if self.elapsed_ms is None else round(self.elapsed_ms, 2),
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PhotoReading:
+        """Read an object of schema crowdmood/1. Raises DataError when it is not one."""
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, Mapping) else data
+            raise DataError(f"expected an object with schema {SCHEMA!r}, got {found!r:.100}")
+        try:
+            return cls(
+                source=str(data["photo"]),
+                width=data["width"],
+                height=data["height"],
+                exif_orientation=int(data.get("exif_orientation", 1)),
+                detector=data["detector"],
+                fallback_reason=data.get("fallback_reason"),
+                emotion_model=data["emotion_model"],
+                faces=tuple(FaceReading.from_dict(face) for face in data["faces"]),
+                elapsed_ms=data["elapsed_ms"],
+                error=data["error"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"photo {data.get('photo')!r}: not of schema {SCHEMA}: {error!r}") from error

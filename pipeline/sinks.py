@@ -1,0 +1,116 @@
+"""Where readings go: annotated pictures, results.jsonl, faces.csv. Every file appears whole, readings keep their order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from emotion import EMOTIONS
+from pipeline.draw import draw_faces
+from pipeline.errors import DataError, PhotoError
+from pipeline.reading import PhotoReading
+from pipeline.whole_file import whole_file
+
+JPEG_QUALITY = 92
+
+_ENCODINGS: dict[str, tuple[str, list[int]]] = {
+    ".png": (".png", []),
+    ".webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, JPEG_QUALITY]),
+    ".bmp": (".bmp", []),
+    ".tif": (".tiff", []),
+    ".tiff": (".tiff", []),
+}
+"""How a picture of that suffix is written; everything else as JPEG, GIF by Pillow."""
+
+CSV_COLUMNS = (
+    *("photo", "width", "height", "detector", "fallback_reason", "emotion_model"),
+    *("x1", "y1", "x2", "y2", "score", "emotion", "confidence", *EMOTIONS, "too_small"),
+)
+
+
+def write_picture(
+    reading: PhotoReading, pixels_bgr: npt.NDArray[np.uint8], folder: Path, *, staging: Path | None = None
+) -> Path:
+    """Draw a reading on its photo and write it to `folder`/<the photo's relative path>; returns where.
+
+    Raises PhotoError when the picture cannot be encoded, OSError when it cannot be written.
+    """
+    path = folder / PurePosixPath(reading.source)
+    encoded = _encode(draw_faces(pixels_bgr, reading.faces), path.suffix.lower())
+    with whole_file(path, staging=staging) as stream:
+        stream.write(encoded)
+    return path
+
+
+def write_results(readings: Iterable[PhotoReading], path: Path, *, staging: Path | None = None) -> None:
+    """One line of JSON per photo, schema crowdmood/1. Raises OSError."""
+    with whole_file(path, staging=staging) as stream:
+        for reading in readings:
+            stream.write(to_line(reading).encode() + b"\n")
+
+
+def write_csv(readings: Iterable[PhotoReading], path: Path, *, staging: Path | None = None) -> None:
+    """One row per face, the same figures as results.jsonl; photos without faces have no row. Raises OSError."""
+    with whole_file(path, staging=staging) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for reading in readings:
+            writer.writerows(_csv_rows(reading))
+        text.flush()
+        text.detach()
+
+
+SINKS: dict[str, tuple[str, Callable[..., None]]] = {
+    "jsonl": ("results.jsonl", write_results),
+    "csv": ("faces.csv", write_csv),
+}
+"""Outputs of a whole run by format: the file's name and what writes it. Adding one is a function and a line."""
+
+
+def to_line(reading: PhotoReading) -> str:
+    """A reading as one line of results.jsonl, without the line's end."""
+    return json.dumps(reading.to_dict(), ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+
+
+def read_results(path: Path) -> Iterator[PhotoReading]:
+    """The readings of a results.jsonl, one at a time. Raises DataError naming the line, OSError."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield PhotoReading.from_dict(json.loads(line))
+            except (json.JSONDecodeError, DataError) as error:
+                raise DataError(f"{path} line {number}: {error}") from error
+
+
+def _csv_rows(reading: PhotoReading) -> Iterator[list[object]]:
+    data = reading.to_dict()
+    photo = [data[name] for name in CSV_COLUMNS[:6]]
+    for face in data["faces"]:
+        shares = face["probabilities"] or {}
+        emotions = [face["emotion"], face["confidence"], *(shares.get(name) for name in EMOTIONS)]
+        yield [*photo, *face["box_xyxy"], face["score"], *emotions, str(face["too_small"]).lower()]
+
+
+def _encode(picture: npt.NDArray[np.uint8], suffix: str) -> bytes:
+    if suffix == ".gif":
+        stream = io.BytesIO()
+        Image.fromarray(picture[:, :, ::-1]).save(stream, "GIF")
+        return stream.getvalue()
+    encoding, options = _ENCODINGS.get(suffix, (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]))
+    try:
+        good, encoded = cv2.imencode(encoding, picture, options)
+    except cv2.error as error:
+        raise PhotoError(f"the annotated picture cannot be written as {encoding}: {error.err}") from error
+    if not good:
+        height, width = picture.shape[:2]
+        raise PhotoError(f"the annotated picture, {width} x {height}, cannot be written as {encoding}")
+    return encoded.tobytes()

@@ -1,0 +1,175 @@
+"""Random square training crops: each a view of one photo, or a mosaic of four, with light and colour changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facedet.data.coco import Photo
+from facedet.errors import DataError
+
+Box = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CropRecipe:
+    """How crops are drawn. `size` in pixels; probabilities in [0, 1]; face sizes in pixels of the crop.
+
+    A crop is either placed on a random face, so scaled that the face gets a log-uniform size within `face_px`
+    (data-anchor sampling, Tang et al. 2018, PyramidBox), or a random window of `window` of the photo's short side.
+    Faces under `min_face_px`, and those whose centre lies outside, are ignored instead of learnt.
+    """
+
+    size: int = 320
+    anchored: float = 0.5
+    face_px: tuple[float, float] = (8.0, 260.0)
+    max_enlarge: float = 2.5
+    window: tuple[float, float] = (0.3, 1.3)
+    mosaic: float = 0.15
+    flip: float = 0.5
+    min_face_px: float = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """image uint8 [size, size, 3] BGR; boxes_xyxy and ignored_xyxy float32 [N, 4] in its pixels."""
+
+    image: npt.NDArray[np.uint8]
+    boxes_xyxy: Box
+    ignored_xyxy: Box
+
+
+class PhotoCache:
+    """Decoded photos, kept up to a number of bytes; what does not fit is decoded again."""
+
+    def __init__(self, limit_bytes: int = 3 << 30) -> None:
+        self._images: dict[str, npt.NDArray[np.uint8]] = {}
+        self._room = limit_bytes
+
+    def read(self, photo: Photo) -> npt.NDArray[np.uint8]:
+        """The photo as uint8 [H, W, 3] BGR. Raises DataError when it cannot be read or has another size than said."""
+        key = str(photo.path)
+        if key in self._images:
+            return self._images[key]
+        image = cv2.imread(key, cv2.IMREAD_COLOR)
+        if image is None:
+            raise DataError(f"{photo.path}: not a readable image")
+        if image.shape[:2] != (photo.height, photo.width):
+            raise DataError(
+                f"{photo.path}: {image.shape[1]}x{image.shape[0]} pixels, its annotation says {photo.width}x{photo.height}"
+            )
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._images[key] = image.astype(np.uint8, copy=False)
+        return image.astype(np.uint8, copy=False)
+
+
+def random_crop(photos: Sequence[Photo], index: int, cache: PhotoCache, recipe: CropRecipe, rng: np.random.Generator) -> Crop:
+    """A training crop that shows photo `index`, alone or in a mosaic with three random others."""
+    if rng.random() >= recipe.mosaic:
+        crop = _view(photos[index], cache, recipe, recipe.size, rng)
+    else:
+        half = recipe.size // 2
+        picks = [index, *rng.integers(0, len(photos), 3).tolist()]
+        crop = _tile([_view(photos[i], cache, recipe, half, rng) for i in picks], half)
+    return Crop(_change_light(crop.image, rng), crop.boxes_xyxy, crop.ignored_xyxy)
+
+
+def _view(photo: Photo, cache: PhotoCache, recipe: CropRecipe, size: int, rng: np.random.Generator) -> Crop:
+    image = cache.read(photo)
+    x0, y0, side = _window(photo, recipe, size, rng)
+    scale = size / side
+    patch = _cut(image, x0, y0, side, size)
+    boxes = (photo.boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)) * np.float32(scale)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    in_view = ((centre >= 0) & (centre < size)).all(1)
+    clipped = boxes.clip(0, size)
+    sides = (clipped[:, 2:] - clipped[:, :2]).min(1, initial=np.inf)
+    learn = in_view & ~photo.ignore & (sides >= recipe.min_face_px)
+    boxes, ignored = clipped[learn], clipped[~learn & (sides > 0)]
+    if rng.random() < recipe.flip:
+        patch = patch[:, ::-1]
+        boxes, ignored = _mirror(boxes, size), _mirror(ignored, size)
+    return Crop(np.ascontiguousarray(patch), boxes, ignored)
+
+
+def _window(photo: Photo, recipe: CropRecipe, size: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Left, top and side of the square window in pixels of the photo; it may reach beyond the photo."""
+    faces = photo.boxes_xyxy[~photo.ignore]
+    short = min(photo.width, photo.height)
+    if len(faces) and rng.random() < recipe.anchored:
+        x1, y1, x2, y2 = faces[rng.integers(len(faces))]
+        face = max(float(np.sqrt((x2 - x1) * (y2 - y1))), 1.0)
+        low, high = np.log(recipe.face_px[0]), np.log(min(recipe.face_px[1], size * 0.9))
+        side = face * size / float(np.exp(rng.uniform(low, high)))
+        side = float(np.clip(side, size / recipe.max_enlarge, 1.3 * max(photo.width, photo.height)))
+        x0 = _start(float(x1), float(x2), photo.width, side, rng)
+        y0 = _start(float(y1), float(y2), photo.height, side, rng)
+        return x0, y0, side
+    side = max(short * rng.uniform(*recipe.window), size / recipe.max_enlarge)
+    x0 = rng.uniform(min(0, photo.width - side), max(0, photo.width - side))
+    y0 = rng.uniform(min(0, photo.height - side), max(0, photo.height - side))
+    return x0, y0, side
+
+
+def _start(low: float, high: float, length: int, side: float, rng: np.random.Generator) -> float:
+    """Start of a span of `side` that holds low..high where it can and shows as much of 0..length as it can."""
+    first = max(high - side, min(0.0, length - side))
+    last = min(low, max(0.0, length - side))
+    return rng.uniform(first, last) if first < last else (low + high - side) / 2
+
+
+def _cut(image: npt.NDArray[np.uint8], x0: float, y0: float, side: float, size: int) -> npt.NDArray[np.uint8]:
+    """The window resized to size x size; what lies beyond the photo is grey."""
+    scale = size / side
+    out = np.full((size, size, 3), 114, np.uint8)
+    left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
+    right, bottom = min(int(np.ceil(x0 + side)), image.shape[1]), min(int(np.ceil(y0 + side)), image.shape[0])
+    if right <= left or bottom <= top:
+        return out
+    u0, v0 = max(round((left - x0) * scale), 0), max(round((top - y0) * scale), 0)
+    u1, v1 = min(round((right - x0) * scale), size), min(round((bottom - y0) * scale), size)
+    if u1 <= u0 or v1 <= v0:
+        return out
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    out[v0:v1, u0:u1] = cv2.resize(image[top:bottom, left:right], (u1 - u0, v1 - v0), interpolation=how)
+    return out
+
+
+def _tile(views: list[Crop], half: int) -> Crop:
+    image = np.empty((2 * half, 2 * half, 3), np.uint8)
+    boxes, ignored = [], []
+    for place, view in enumerate(views):
+        x, y = (place % 2) * half, (place // 2) * half
+        image[y : y + half, x : x + half] = view.image
+        offset = np.array([x, y, x, y], np.float32)
+        boxes.append(view.boxes_xyxy + offset)
+        ignored.append(view.ignored_xyxy + offset)
+    return Crop(image, np.concatenate(boxes), np.concatenate(ignored))
+
+
+def _mirror(boxes: Box, size: int) -> Box:
+    return np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], 1)
+
+
+def _change_light(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Contrast, brightness and colour cast by one table per channel; sometimes grey, blurred or JPEG-coarse."""
+    contrast, brightness = rng.uniform(0.6, 1.4), rng.uniform(-40, 40)
+    cast = rng.uniform(0.85, 1.15, 3)
+    gamma = np.exp(rng.uniform(-0.35, 0.35))
+    ramp = 255 * (np.arange(256, dtype=np.float32) / 255) ** gamma
+    table = ((ramp[:, None] - 128) * contrast * cast + 128 + brightness).clip(0, 255).astype(np.uint8)
+    image = cv2.LUT(image, table.reshape(256, 1, 3)).astype(np.uint8, copy=False)
+    chance = rng.random()
+    if chance < 0.06:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+    elif chance < 0.11:
+        image = cv2.GaussianBlur(image, (3, 3), 0).astype(np.uint8, copy=False)
+    elif chance < 0.16:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 70))])[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    return image

@@ -1,0 +1,96 @@
+"""Targets and losses of the compact detector: SimOTA assignment, quality focal loss, generalised IoU loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from torchvision.ops import box_iou, generalized_box_iou_loss
+
+from facedet.models.compact import STRIDES, grid_points
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Truth of one training crop: boxes float32 [N, 4] in pixels, ignored regions float32 [M, 4].
+
+    partial: some faces of the photo have no label, so confident detections elsewhere are not punished.
+    """
+
+    boxes_xyxy: torch.Tensor
+    ignored_xyxy: torch.Tensor
+    partial: bool = False
+
+
+def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int) -> dict[str, torch.Tensor]:
+    """Losses of a batch of square crops.
+
+    predictions: float32 [N, P, 5] as `Compact` gives them for crops of `size` pixels.
+    Returns {"score", "box"}, each summed over the batch and divided by the number of positive points.
+    """
+    points, strides = points_of(size)
+    score_loss = predictions.new_zeros(())
+    box_loss = predictions.new_zeros(())
+    positives = 0
+    for prediction, target in zip(predictions, targets, strict=True):
+        logits, boxes = prediction[:, 0], prediction[:, 1:]
+        matched, truth = assign(logits.detach(), boxes.detach(), target.boxes_xyxy, points, strides)
+        quality = torch.zeros_like(logits)
+        if len(matched):
+            overlap = box_iou(boxes[matched].detach(), target.boxes_xyxy).gather(1, truth[:, None]).squeeze(1)
+            quality[matched] = overlap.clamp(min=0)
+            box_loss = box_loss + generalized_box_iou_loss(
+                boxes[matched], target.boxes_xyxy[truth], reduction="sum", eps=1e-6
+            )
+        weight = (quality - logits.detach().sigmoid()).abs().pow(2)
+        weight[_unpunished(logits.detach(), quality, points, target)] = 0
+        score_loss = score_loss + (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
+        positives += len(matched)
+    return {"score": 2 * score_loss / max(positives, 1), "box": 2 * box_loss / max(positives, 1)}
+
+
+def points_of(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centres [P, 2] and strides [P] of all grid points of a square image."""
+    points = [grid_points(size // s, size // s, s) for s in STRIDES]
+    strides = [torch.full((len(p),), float(s)) for p, s in zip(points, STRIDES, strict=True)]
+    return torch.cat(points), torch.cat(strides)
+
+
+@torch.no_grad()
+def assign(
+    logits: torch.Tensor, boxes: torch.Tensor, truth: torch.Tensor, points: torch.Tensor, strides: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SimOTA (Ge et al. 2021, YOLOX): each face takes the k cheapest points near its centre, k from its IoUs.
+
+    Returns indices of the matched points [K] and of their faces [K].
+    """
+    nothing = torch.zeros(0, dtype=torch.long)
+    if len(truth) == 0:
+        return nothing, nothing
+    centre = (truth[:, :2] + truth[:, 2:]) / 2
+    near = ((points[None] - centre[:, None]).abs() < 2.0 * strides[None, :, None]).all(-1)
+    inside = ((points[None] > truth[:, None, :2]) & (points[None] < truth[:, None, 2:])).all(-1)
+    candidates = (near | inside).any(0).nonzero().squeeze(1)
+    if len(candidates) == 0:
+        return nothing, nothing
+    near, inside = near[:, candidates], inside[:, candidates]
+    iou = box_iou(truth, boxes[candidates])
+    cost = F.softplus(-logits[candidates])[None] - 3 * torch.log(iou + 1e-7) + 1e4 * ~near + 1e2 * ~inside
+    cost = cost + 1e5 * ~(near | inside)
+    k = iou.topk(min(10, iou.shape[1]), dim=1).values.sum(1).int().clamp(min=1)
+    rank = cost.argsort(1).argsort(1)
+    chosen = (rank < k[:, None]) & (near | inside)
+    cost = torch.where(chosen, cost, torch.inf)
+    best, face = cost.min(0)
+    taken = best.isfinite()
+    return candidates[taken], face[taken]
+
+
+def _unpunished(logits: torch.Tensor, quality: torch.Tensor, points: torch.Tensor, target: Targets) -> torch.Tensor:
+    """bool [P]: unmatched points in ignored regions, and confident ones where labels are partial."""
+    regions = target.ignored_xyxy
+    skip = ((points[None] >= regions[:, None, :2]) & (points[None] <= regions[:, None, 2:])).all(-1).any(0)
+    if target.partial:
+        skip = skip | (logits > 0)
+    return skip & (quality == 0)

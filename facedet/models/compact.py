@@ -1,0 +1,105 @@
+"""`compact`: an anchor-free single-shot face detector for CPUs.
+
+Stem and three stages of dense bottlenecks at strides 8, 16 and 32, a top-down pyramid (Lin et al. 2017), and one
+light head per level that gives each grid point a quality-aware score (Li et al. 2020, Generalized Focal Loss) and a
+box as centre offset and log size (Ge et al. 2021, YOLOX).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+STRIDES = (8, 16, 32)
+
+
+def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Bottleneck(nn.Module):
+    """x + conv3x3(conv1x1(x)), half as wide inside. Dense on purpose: CPUs run it near their peak."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(conv(channels, channels // 2, kernel=1), conv(channels // 2, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x + self.residual(x)
+        return out
+
+
+class Head(nn.Module):
+    """Depth-wise 5x5 and point-wise tower, then [N, 5, H, W]: score logit, dx, dy, log w, log h in strides."""
+
+    def __init__(self, channels: int, prior: float = 0.01) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(
+            conv(channels, channels, kernel=5, groups=channels), conv(channels, channels, kernel=1)
+        )
+        self.out = nn.Conv2d(channels, 5, 1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+        nn.init.constant_(self.out.bias[:1], -math.log((1 - prior) / prior))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.out(self.tower(x))
+        return out
+
+
+class Compact(nn.Module):
+    """Input float32 [N, 3, H, W], BGR, 0 to 255, H and W multiples of 32.
+
+    Output float32 [N, P, 5] over the P grid points of all strides: score logit and box x1, y1, x2, y2 in pixels.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int, int], depths: tuple[int, int, int], pyramid: int) -> None:
+        super().__init__()
+        c0, c1, c2, c3, c4 = widths
+        self.stem = nn.Sequential(conv(3, c0, stride=2), conv(c0, c1, stride=2))
+        self.stage8 = nn.Sequential(conv(c1, c2, stride=2), *[Bottleneck(c2) for _ in range(depths[0])])
+        self.stage16 = nn.Sequential(conv(c2, c3, stride=2), *[Bottleneck(c3) for _ in range(depths[1])])
+        self.stage32 = nn.Sequential(conv(c3, c4, stride=2), *[Bottleneck(c4) for _ in range(depths[2])])
+        self.lateral = nn.ModuleList([conv(c, pyramid, kernel=1) for c in (c2, c3, c4)])
+        self.heads = nn.ModuleList([Head(pyramid) for _ in STRIDES])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        f8 = self.stage8(self.stem((x - 127.5) / 64.0))
+        f16 = self.stage16(f8)
+        f32 = self.stage32(f16)
+        p8, p16, p32 = (lateral(f) for lateral, f in zip(self.lateral, (f8, f16, f32), strict=True))
+        p16 = p16 + F.interpolate(p32, scale_factor=2.0, mode="nearest")
+        p8 = p8 + F.interpolate(p16, scale_factor=2.0, mode="nearest")
+        levels = [
+            decode(head(p), stride) for head, p, stride in zip(self.heads, (p8, p16, p32), STRIDES, strict=True)
+        ]
+        return torch.cat(levels, 1)
+
+
+def decode(raw: torch.Tensor, stride: int) -> torch.Tensor:
+    """[N, 5, H, W] of a head to [N, H*W, 5]: score logit and box corners in pixels."""
+    n, _, height, width = raw.shape
+    raw = raw.permute(0, 2, 3, 1).reshape(n, height * width, 5)
+    centre = grid_points(height, width, stride).to(raw) + raw[..., 1:3] * stride
+    half = torch.exp(raw[..., 3:5].clamp(max=6.0)) * (stride / 2)
+    return torch.cat([raw[..., :1], centre - half, centre + half], -1)
+
+
+def grid_points(height: int, width: int, stride: int) -> torch.Tensor:
+    """float32 [height * width, 2]: x, y in pixels of the cell centres, row by row."""
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) * stride
+    x = (torch.arange(width, dtype=torch.float32) + 0.5) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+
+
+def compact() -> Compact:
+    """The shipped detector."""
+    return Compact(widths=(16, 32, 64, 128, 128), depths=(1, 2, 2), pyramid=64)

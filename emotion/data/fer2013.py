@@ -43,6 +43,15 @@ class FerSplit:
             self.images[keep], self.labels[keep], tuple(n for n, k in zip(self.names, keep, strict=True) if k)
         )
 
+    def of_classes(self, names: tuple[str, ...]) -> FerSplit:
+        """The images labelled with one of `names`, labels being positions in `names`. DataError when none is."""
+        position = np.array([names.index(emotion) if emotion in names else -1 for emotion in EMOTIONS])
+        labels = position[self.labels]
+        if not (labels >= 0).any():
+            raise DataError(f"no image is labelled {' or '.join(names)}")
+        kept = self.subset(labels >= 0)
+        return FerSplit(kept.images, labels[labels >= 0].astype(np.int64), kept.names)
+
 
 def load_fer2013(path: str | Path, split: str) -> FerSplit:
     """Read one split ("train", "public" or "private") from a CSV, a zip or a folder.

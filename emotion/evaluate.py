@@ -1,0 +1,212 @@
+"""Figures of a classifier on one labelled split. "Accuracy" is top-1 over all classes, never binary."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics
+
+from emotion.calibration import expected_calibration_error, log_loss
+from emotion.card import ModelCard
+from emotion.classifier import load_classifier
+from emotion.data import FERPLUS_CLASSES, FerSplit, load_ferplus_votes
+from emotion.data.ferplus import TO_FER2013
+from emotion.errors import DataError
+from emotion.views import probabilities
+
+BOOTSTRAP_SAMPLES = 2_000
+
+
+class Scorer(Protocol):
+    """What can be evaluated: an `ExpressionClassifier` or a torch `Checkpoint`."""
+
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def identity(self) -> str: ...
+    def logits(self, faces: npt.NDArray[np.uint8], *, test_time: str | None = None) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Outputs for a labelled split, restricted to the model's classes.
+
+    split: the images, labels int64 [N] being columns of `names`; logits: float32 [N, C]; temperature: the card's.
+    """
+
+    split: FerSplit
+    logits: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+    temperature: float
+
+    @property
+    def chosen(self) -> npt.NDArray[np.intp]:
+        """int [N], the likeliest class."""
+        columns: npt.NDArray[np.intp] = self.logits.argmax(1)
+        return columns
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """bool [N], whether the likeliest class is the label."""
+        same: npt.NDArray[np.bool_] = self.chosen == self.split.labels
+        return same
+
+    @property
+    def shares(self) -> npt.NDArray[np.float32]:
+        """float32 [N, C], probabilities after the temperature."""
+        return probabilities(self.logits, temperature=self.temperature)
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class against the rest; values in [0, 1]. auc is None where the split has one kind of label only."""
+
+    name: str
+    images: int
+    precision: float
+    recall: float
+    f1: float
+    auc: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures, ready for JSON. Rows of `confusion` are labels, columns predictions, in the order of `per_class`.
+
+    accuracy_interval: 95 %, by resampling the images. binary_accuracy: what Keras' "binary_accuracy" calls accuracy,
+    over one-hot labels at threshold 0.5; kept to show how little it says. without_duplicates: accuracy on the images
+    whose pixels do not occur in Training, None when Training was not at hand.
+    """
+
+    model: str
+    split: str
+    images: int
+    test_time: str
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    balanced_accuracy: float
+    macro_f1: float
+    binary_accuracy: float
+    log_loss: float
+    temperature: float
+    ece_before: float
+    ece_after: float
+    per_class: tuple[ClassFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    duplicates: int | None = None
+    without_duplicates: float | None = None
+    ferplus_accuracy: float | None = None
+    ferplus_images: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return dataclasses.asdict(self)
+
+
+def load_scorer(weights: str | Path, *, threads: int | None = None) -> Scorer:
+    """A shipped name or .onnx file as an `ExpressionClassifier`; a .pt file or run folder as a torch `Checkpoint`."""
+    path = Path(weights)
+    if path.suffix == ".pt" or path.is_dir():
+        import torch
+
+        from emotion.checkpoint import load_checkpoint
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return load_checkpoint(path)
+    return load_classifier(weights, threads=threads)
+
+
+def predict(scorer: Scorer, split: FerSplit, *, test_time: str | None = None) -> Predictions:
+    """Score a split (labels in `EMOTIONS` order); images of classes that the model does not know are left out."""
+    mine = split.of_classes(scorer.card.labels)
+    logits = scorer.logits(mine.images, test_time=test_time)
+    return Predictions(mine, logits, scorer.card.labels, scorer.card.temperature)
+
+
+def evaluate(
+    predictions: Predictions,
+    model: str,
+    *,
+    split: str,
+    test_time: str = "none",
+    train: FerSplit | None = None,
+    ferplus: Path | None = None,
+) -> Evaluation:
+    """All figures. `train` adds accuracy without duplicates; `ferplus`, the votes file, adds FER+ accuracy."""
+    labels, chosen, right = predictions.split.labels, predictions.chosen, predictions.right
+    classes = range(len(predictions.names))
+    raw, shares = probabilities(predictions.logits), predictions.shares
+    one_hot = labels[:, None] == np.arange(len(predictions.names))
+    per_class = _per_class(predictions)
+    evaluation = Evaluation(
+        model=model, split=split, images=len(labels), test_time=test_time,
+        accuracy=float(right.mean()),
+        accuracy_interval=bootstrap_interval(right),
+        balanced_accuracy=float(np.mean([c.recall for c in per_class if c.images])),
+        macro_f1=float(np.mean([c.f1 for c in per_class if c.images])),
+        binary_accuracy=float(((shares > 0.5) == one_hot).mean()),
+        log_loss=log_loss(predictions.logits, labels, predictions.temperature),
+        temperature=predictions.temperature,
+        ece_before=expected_calibration_error(raw, labels),
+        ece_after=expected_calibration_error(shares, labels),
+        per_class=per_class,
+        confusion=tuple(tuple(int(n) for n in row) for row in metrics.confusion_matrix(labels, chosen, labels=classes)),
+    )  # fmt: skip
+    if train is not None:
+        fresh = ~duplicate_images(predictions.split, train)
+        evaluation = dataclasses.replace(
+            evaluation, duplicates=int((~fresh).sum()), without_duplicates=float(right[fresh].mean())
+        )
+    if ferplus is not None:
+        accuracy, images = ferplus_accuracy(predictions, ferplus)
+        evaluation = dataclasses.replace(evaluation, ferplus_accuracy=accuracy, ferplus_images=images)
+    return evaluation
+
+
+def bootstrap_interval(right: npt.NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of `right`; resampling N images with replacement draws from a binomial."""
+    draws = np.random.default_rng(seed).binomial(len(right), right.mean(), BOOTSTRAP_SAMPLES) / len(right)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def duplicate_images(split: FerSplit, train: FerSplit) -> npt.NDArray[np.bool_]:
+    """bool [N]: which images of `split` occur, byte for byte, in `train`."""
+    seen = {image.tobytes() for image in train.images}
+    return np.array([image.tobytes() in seen for image in split.images], bool)
+
+
+def ferplus_accuracy(predictions: Predictions, votes_file: Path) -> tuple[float, int]:
+    """Agreement with the FER+ majority, over the images whose majority is one of the model's classes, and their number.
+
+    An image whose majority is contempt or a tie, or that has no votes, is left out. Raises DataError when none is left.
+    """
+    votes = load_ferplus_votes(votes_file, predictions.split.names)
+    ordered = np.sort(votes, axis=1)
+    clear = ordered[:, -1] > ordered[:, -2]
+    names = [TO_FER2013.get(name) for name in FERPLUS_CLASSES]
+    column = np.array([predictions.names.index(n) if n in predictions.names else -1 for n in names])
+    majority = column[votes.argmax(1)]
+    known = clear & (majority >= 0)
+    if not known.any():
+        raise DataError(f"{votes_file}: no image of this split has a clear majority; expected votes keyed by file name")
+    return float((predictions.chosen[known] == majority[known]).mean()), int(known.sum())
+
+
+def _per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
+    labels, count = predictions.split.labels, len(predictions.names)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predictions.chosen, labels=range(count), zero_division=0.0
+    )
+    figures = []
+    for i, name in enumerate(predictions.names):
+        both_kinds = 0 < support[i] < len(labels)
+        auc = float(metrics.roc_auc_score(labels == i, predictions.shares[:, i])) if both_kinds else None
+        figures.append(ClassFigures(name, int(support[i]), float(precision[i]), float(recall[i]), float(f1[i]), auc))
+    return tuple(figures)

@@ -1,5 +1,6 @@
-"""`python -m facedet` is the command `facedet`."""
+"""`python -m facedet`: the command `facedet`."""
 
 from facedet.cli import app
 
-app()
+if __name__ == "__main__":
+    app(prog_name="facedet")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics
 from facedet.data.coco import FaceDataset
-from facedet.errors import ConfigError, DataError
+from facedet.data.images import read_photo
+from facedet.errors import ConfigError
 from facedet.faces import Faces
 from facedet.wider_protocol import load_wider_truth, wider_ap
 
@@ -101,18 +100,6 @@ def measure(
     results = wider_ap(truth, {p.name: d for p, d in zip(dataset.photos, detections, strict=True)})
     metrics: dict[str, float | None] = {level: r.ap if r.faces else None for level, r in results.items()}
     return metrics, {level: r.curve for level, r in results.items()}, results["hard"].faces
-
-
-def read_photo(path: Path) -> npt.NDArray[np.uint8]:
-    """BGR uint8 [H, W, 3], upright (EXIF orientation applied); DataError naming the file when it cannot be read."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as e:
-        raise DataError(f"{path}: cannot read: {e.strerror}") from e
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise DataError(f"{path}: expected an image, could not decode it")
-    return image.astype(np.uint8, copy=False)
 
 
 def _check_protocol(protocol: str) -> None:

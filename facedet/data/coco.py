@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facedet.data.raw import RawPhoto, corners_array, inside
 from facedet.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -109,6 +110,51 @@ def load_coco(json_path: str | Path, images_dir: str | Path, *, split: str | Non
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
     name = json_path.parent.name + (f"/{split}" if split else "")
     return FaceDataset(name, images_dir, tuple(sorted(photos, key=lambda p: p.name)))
+
+
+def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collection[str] = ("face",)) -> list[RawPhoto]:
+    """Every photo of a COCO file, unchecked; for `facedet prepare coco`.
+
+    classes: names that count as faces, any case; where none of the file's categories has such a name, DataError.
+    """
+    json_path, images_dir = Path(json_path), Path(images_dir)
+    document = read_json(json_path)
+    try:
+        wanted = _face_categories(document, {c.lower() for c in classes}, json_path)
+        rows: dict[Any, list[list[float]]] = {image["id"]: [] for image in document["images"]}
+        ignore: dict[Any, list[bool]] = {image["id"]: [] for image in document["images"]}
+        for a in document["annotations"]:
+            if a["category_id"] in wanted and a["image_id"] in rows:
+                x, y, w, h = (float(v) for v in a["bbox"])
+                rows[a["image_id"]].append([x, y, x + w, y + h])
+                ignore[a["image_id"]].append(bool(a.get("iscrowd", 0)))
+        return [
+            RawPhoto(
+                str(image["file_name"]),
+                corners_array(rows[image["id"]]),
+                np.array(ignore[image["id"]], np.bool_),
+                path=_present(images_dir, str(image["file_name"])),
+                declared_wh=(int(image["width"]), int(image["height"])),
+                split=image.get("split") if image.get("split") in SPLITS else None,
+            )
+            for image in document["images"]
+        ]
+    except (KeyError, TypeError, ValueError) as e:
+        raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
+
+
+def _face_categories(document: Any, classes: set[str], path: Path) -> set[Any]:
+    categories = document["categories"]
+    wanted = {c["id"] for c in categories if str(c["name"]).strip().lower() in classes}
+    if not wanted:
+        names = [c["name"] for c in categories]
+        raise DataError(f"{path}: none of its categories is called {' or '.join(sorted(classes))}: {names}")
+    return wanted
+
+
+def _present(folder: Path, name: str) -> Path | None:
+    path = inside(folder, name)
+    return path if path.is_file() else None
 
 
 def read_json(path: Path) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from facedet.data.coco import IMAGES_FOLDER, FaceDataset, Photo
+from facedet.data.images import read_photo
+from facedet.data.raw import RawPhoto, corners_array, inside
 from facedet.errors import DataError
 
 INVALID_COLUMN = 7  # x, y, w, h, blur, expression, illumination, invalid, occlusion, pose
@@ -25,18 +26,23 @@ def load_wider(folder: str | Path) -> FaceDataset:
     Raises DataError, with file and line, for anything else than WIDER's layout, and when no photo is present.
     """
     folder = Path(folder)
-    lists = sorted(folder.glob("wider_face_*_bbx_gt.txt"))
-    if len(lists) != 1:
-        raise DataError(f"{folder}: expected one wider_face_*_bbx_gt.txt, found {len(lists)}")
+    list_file = _list_file(folder)
     images_dir = folder / IMAGES_FOLDER
     photos = []
-    for name, rows in read_bbx_gt(lists[0]):
-        path = images_dir / name
+    for name, rows in read_bbx_gt(list_file):
+        path = inside(images_dir, name)
         if path.is_file():
             photos.append(_photo(path, name, rows))
     if not photos:
-        raise DataError(f"{images_dir}: no photo of {lists[0].name} is present")
+        raise DataError(f"{images_dir}: no photo of {list_file.name} is present")
     return FaceDataset(f"{folder.parent.name}/{folder.name}", images_dir, tuple(sorted(photos, key=lambda p: p.name)))
+
+
+def _list_file(folder: Path) -> Path:
+    lists = sorted(folder.glob("wider_face_*_bbx_gt.txt"))
+    if len(lists) != 1:
+        raise DataError(f"{folder}: expected one wider_face_*_bbx_gt.txt, found {len(lists)}")
+    return lists[0]
 
 
 def read_bbx_gt(path: str | Path) -> Iterator[tuple[str, list[list[int]]]]:
@@ -60,14 +66,21 @@ def read_bbx_gt(path: str | Path) -> Iterator[tuple[str, list[list[int]]]]:
 
 
 def _photo(path: Path, name: str, rows: list[list[int]]) -> Photo:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{path}: expected an image, could not decode it")
-    table = np.array(rows, np.float32).reshape(len(rows), -1)
-    if not len(rows):
-        return Photo(path, name, image.shape[1], image.shape[0], np.zeros((0, 4), np.float32), np.zeros(0, np.bool_))
+    height, width = read_photo(path).shape[:2]
+    table = np.array(rows, np.float32).reshape(len(rows), -1) if rows else np.zeros((0, 10), np.float32)
     xywh = table[:, :4]
     good = (xywh[:, 2:] > 0).all(1)
     boxes = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])[good]
-    ignore = table[good, INVALID_COLUMN] > 0
-    return Photo(path, name, image.shape[1], image.shape[0], boxes.astype(np.float32), ignore)
+    return Photo(path, name, width, height, boxes, table[good, INVALID_COLUMN] > 0)
+
+
+def read_wider(folder: str | Path) -> list[RawPhoto]:
+    """Every photo of the list file, unchecked; one that is absent has no path. For `facedet prepare wider`."""
+    folder = Path(folder)
+    raws = []
+    for name, rows in read_bbx_gt(_list_file(folder)):
+        corners = corners_array([[x, y, x + w, y + h] for x, y, w, h in (row[:4] for row in rows)])
+        ignore = np.array([row[INVALID_COLUMN] > 0 for row in rows], np.bool_)
+        path = inside(folder / IMAGES_FOLDER, name)
+        raws.append(RawPhoto(name, corners, ignore, path=path if path.is_file() else None))
+    return raws

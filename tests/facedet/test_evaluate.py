@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from facedet.data.coco import FaceDataset, Photo
+from facedet.data.images import read_photo
 from facedet.data.wider import load_wider
 from facedet.errors import ConfigError, DataError
-from facedet.evaluate import evaluate, measure, read_photo
+from facedet.evaluate import evaluate, measure
 from facedet.faces import Faces
 from tests.facedet.test_wider_protocol import write_mats
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ class Journal:
         self._out = out
         self.folder = out / STATE_FOLDER
         self._path = self.folder / "journal.jsonl"
-        self._lines: IO[bytes] | None = None
+        self._lines: FileIO | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / "lock")
@@ -47,7 +48,7 @@ class Journal:
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Start afresh; `run` says which run this is."""
-        self._lines = self._path.open("wb")
+        self._lines = self._path.open("wb", buffering=0)
         self._write({"run": dict(run)})
 
     def resume(self, run: Mapping[str, Any]) -> int:
@@ -62,8 +63,8 @@ class Journal:
         changed = sorted(key for key in {*before, *run} if before.get(key) != run.get(key))
         if changed:
             was = ", ".join(f"{key} {before.get(key)!r} is now {run.get(key)!r}" for key in changed)
-            raise OutputError(f"{self._out}: holds an unfinished run that differs: {was}; give the same, or leave out --resume")
-        self._lines = self._path.open("r+b")
+            raise OutputError(f"{self._out}: holds another unfinished run: {was}; give the same, or leave out --resume")
+        self._lines = self._path.open("r+b", buffering=0)
         self._lines.truncate(length)
         self._lines.seek(length)
         return done
@@ -84,7 +85,6 @@ class Journal:
 
     def finish(self) -> None:
         """Forget: the results are written."""
-        self._out.joinpath(STATE_FOLDER)
         if self._lines is not None:
             self._lines.close()
             self._lines = None
@@ -93,8 +93,9 @@ class Journal:
     def _write(self, entry: Mapping[str, Any]) -> None:
         if self._lines is None:
             raise RuntimeError("begin or resume comes first")
-        self._lines.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-        self._lines.flush()
+        line = memoryview(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        while line:  # unbuffered, so that nothing is left to be written again when the disk is full
+            line = line[self._lines.write(line) :]
 
     def _scan(self) -> tuple[int, dict[str, Any] | None, int]:
         """Length in bytes of the whole lines, the run they belong to (None: there is none), photos done."""

@@ -1,4 +1,4 @@
-"""Where readings go: annotated pictures, results.jsonl, faces.csv. Every file appears whole, readings keep their order."""
+"""Where readings go: annotated pictures, results.jsonl, faces.csv. Files appear whole, readings keep their order."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""crowdmood: find the faces in photos of crowds and read their expressions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pipeline.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.reading import PhotoReading
+    from pipeline.run import RunSettings
+    from pipeline.summary import Summary
+
+USER_ERRORS = ("facedet.errors", "emotion.errors", "pipeline.errors")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class _Group(TyperGroup):
+    """Prints the errors that are meant for users as one line and exits with 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__module__ not in USER_ERRORS:
+                raise
+            typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _commands() -> None:
+    """Find the faces in photos of crowds and read their expressions."""
+
+
+@app.command()
+def annotate(
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders (searched recursively) or quoted globs.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("crowdmood-out"),
+    detector: Annotated[str | None, typer.Option(help="Face detector: a name or a weight file.")] = None,
+    emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces scored below.")] = None,
+    min_face: Annotated[int | None, typer.Option(min=1, help="Leave out faces smaller than this, in pixels.")] = None,
+    min_legible: Annotated[
+        float | None, typer.Option(min=0, help="Give smaller faces no emotion but `too_small`, in pixels.")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse photos with more pixels.")] = 200_000_000,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model and worker.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Photos worked on at once.")] = 1,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="What to write, repeatable: pictures, jsonl, csv.")
+    ] = None,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Write annotated pictures.")] = True,
+    fallback: Annotated[
+        bool, typer.Option("--fallback/--no-fallback", help="Let another detector step in when the wanted one fails.")
+    ] = True,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Write elapsed_ms; without it equal runs write equal bytes.")
+    ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
+) -> None:
+    """Draw faces and emotions on photos; write results.jsonl and faces.csv.
+
+    Exit code 0: all photos were read; 1: some could not be, see "error" in results.jsonl; 2: nothing could be done.
+    """
+    from pipeline.crowd_pipeline import MIN_LEGIBLE_PX
+    from pipeline.run import RunSettings
+
+    written = _formats(formats)
+    settings = RunSettings(
+        detector=detector,
+        emotion_model=emotion,
+        min_score=min_score,
+        min_face_px=min_face,
+        min_legible_px=MIN_LEGIBLE_PX if min_legible is None else min_legible,
+        fallback=fallback,
+        max_pixels=max_pixels,
+        formats=tuple(name for name in written if name != "pictures"),
+        pictures=images and "pictures" in written,
+        timing=timing,
+        workers=workers,
+        threads=threads,
+    )
+    summary = _run(photos, out, settings=settings, resume=resume, quiet=quiet or as_json)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), **summary.to_dict()}, ensure_ascii=False))
+    elif not quiet:
+        typer.echo(summary.to_text())
+    if summary.errors:
+        raise typer.Exit(1)
+
+
+def _run(photos: list[str], out: Path, *, settings: RunSettings, resume: bool, quiet: bool) -> Summary:
+    """Find the photos, load the models, do the work; Ctrl-C and a full disk say how to go on."""
+    from pipeline.run import annotate as annotate_all
+    from pipeline.run import load_pipelines
+    from pipeline.sources import find_photos
+
+    sources = find_photos(photos, exclude=out)
+    pipelines = load_pipelines(settings)
+    reason = pipelines[0].detectors.load_failure
+    if reason is not None:
+        typer.echo(f"warning: {reason}; {pipelines[0].detectors.first} is used instead", err=True)
+    count = 0
+    with _progress(len(sources), shown=not quiet and sys.stderr.isatty()) as advance:
+
+        def on_reading(reading: PhotoReading) -> None:
+            nonlocal count
+            count += 1
+            advance(reading)
+
+        try:
+            return annotate_all(
+                sources,
+                out,
+                settings=settings,
+                pipelines=pipelines,
+                resume=resume,
+                on_reading=on_reading,
+                on_note=lambda text: typer.echo(f"note: {text}", err=True),
+            )
+        except KeyboardInterrupt:
+            typer.echo(f"\nstopped; {_how_to_go_on(count, len(sources))}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except OutputError as error:
+            raise OutputError(f"{error}; {_how_to_go_on(count, len(sources))}" if count else str(error)) from error
+
+
+def _how_to_go_on(done: int, photos: int) -> str:
+    return f"{done} of {photos} photos are done: the same command with --resume goes on from there"
+
+
+def _formats(wanted: list[str] | None) -> tuple[str, ...]:
+    """The outputs that were asked for; results.jsonl always is, for everything else can be made from it."""
+    from pipeline.sinks import SINKS
+
+    names = [name.strip() for part in wanted or ["pictures,jsonl,csv"] for name in part.split(",")]
+    unknown = [name for name in names if name != "pictures" and name not in SINKS]
+    if unknown:
+        raise UsageError(f"--format {', '.join(unknown)}: expected some of pictures, {', '.join(SINKS)}")
+    return tuple(dict.fromkeys(["jsonl", *names]))
+
+
+@contextmanager
+def _progress(photos: int, *, shown: bool) -> Iterator[Callable[[PhotoReading], None]]:
+    """A progress bar on standard error; yields what is to be called after each photo."""
+    if not shown:
+        yield lambda reading: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=photos)
+        faces = 0
+
+        def advance(reading: PhotoReading) -> None:
+            nonlocal faces
+            faces += len(reading.faces)
+            bar.update(task, advance=1, description=f"{faces} faces")
+
+        yield advance

@@ -1,0 +1,159 @@
+"""A whole run of `crowdmood annotate`: photos in, an output folder with pictures, results.jsonl and faces.csv out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
+from pipeline.errors import OutputError
+from pipeline.journal import Journal
+from pipeline.photos import DEFAULT_MAX_PIXELS
+from pipeline.reading import PhotoReading
+from pipeline.sinks import SINKS
+from pipeline.sources import Source
+from pipeline.stages import Stages, blocks_of
+from pipeline.summary import Summary
+from pipeline.whole_file import whole_file
+
+PICTURES = "annotated"
+RUN_FILE = "run.json"
+"""What was run with which settings and models; for `crowdmood report`."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides what a run writes, but for the photos; None means the model's own default.
+
+    workers and threads decide only how fast: workers is how many photos are worked on at once, threads how many
+    processor threads each model may use (None: the machine's, divided by the workers).
+    """
+
+    detector: str | None = None
+    emotion_model: str = "default"
+    min_score: float | None = None
+    min_face_px: int | None = None
+    min_legible_px: float = MIN_LEGIBLE_PX
+    fallback: bool = True
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    formats: tuple[str, ...] = ("jsonl", "csv")
+    pictures: bool = True
+    timing: bool = True
+    workers: int = 1
+    threads: int | None = None
+
+
+def load_pipelines(settings: RunSettings) -> list[CrowdPipeline]:
+    """One pipeline per worker. Raises UsageError, DetectorError, `emotion.WeightsError`."""
+    threads = settings.threads
+    if threads is None and settings.workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // settings.workers)
+    return [
+        CrowdPipeline.default(
+            settings.detector,
+            settings.emotion_model,
+            min_score=settings.min_score,
+            min_face_px=settings.min_face_px,
+            min_legible_px=settings.min_legible_px,
+            threads=threads,
+            fallback=settings.fallback,
+            max_pixels=settings.max_pixels,
+        )
+        for _ in range(settings.workers)
+    ]
+
+
+def annotate(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    settings: RunSettings,
+    pipelines: Sequence[CrowdPipeline],
+    resume: bool = False,
+    on_reading: Callable[[PhotoReading], None] = lambda reading: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Summary:
+    """Read all photos and write the outputs to `out`; one bad photo is one reading with an error.
+
+    pipelines: one per worker. resume: go on with a killed run of the same photos and settings. on_reading is called
+    for every photo, in order, also for those done before. on_note gets a sentence worth telling.
+    Raises OutputError when `out` cannot be written, is in use or holds another run; what is done is kept for resume.
+    """
+    started = time.perf_counter()
+    with Journal(out) as journal:
+        run = describe_run(sources, settings, pipelines[0])
+        done = _begin(journal, run, resume=resume, on_note=on_note)
+        for reading in journal.readings():
+            on_reading(reading)
+        stages = Stages(
+            pipelines,
+            max_pixels=settings.max_pixels,
+            pictures=out / PICTURES if settings.pictures else None,
+            staging=journal.folder,
+            timing=settings.timing,
+        )
+
+        def note(readings: list[PhotoReading]) -> None:
+            journal.append(readings)
+            for reading in readings:
+                on_reading(reading)
+
+        with _told_as_output_error(out):
+            stages.run(blocks_of(sources[done:], max_pixels=settings.max_pixels), note)
+            summary = Summary().add(journal.readings())
+            _write_outputs(journal, out, run=run, settings=settings)
+            journal.finish()
+    summary.seconds = time.perf_counter() - started
+    summary.measured = len(sources) - done
+    return summary
+
+
+def describe_run(sources: Sequence[Source], settings: RunSettings, pipeline: CrowdPipeline) -> dict[str, Any]:
+    """What decides the outputs: settings, models, photos. Runs of equal description may continue each other."""
+    names = "\n".join(source.name for source in sources)
+    kept = {name: value for name, value in asdict(settings).items() if name not in ("workers", "threads")}
+    return {
+        **kept,
+        "formats": list(settings.formats),
+        "detector": pipeline.detectors.wanted,
+        "detector_used": pipeline.detectors.first,
+        "emotion_model": pipeline.classifier.identity,
+        "photos": len(sources),
+        "photos_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+    }
+
+
+def _begin(journal: Journal, run: dict[str, Any], *, resume: bool, on_note: Callable[[str], None]) -> int:
+    """Open the journal; returns how many photos are done."""
+    if resume:
+        done = journal.resume(run)
+        if done:
+            on_note(f"going on after {done} of {run['photos']} photos")
+        return done
+    if journal.unfinished:
+        on_note(f"an unfinished run with {journal.unfinished} photos is given up (--resume would have gone on with it)")
+    journal.begin(run)
+    return 0
+
+
+def _write_outputs(journal: Journal, out: Path, *, run: dict[str, Any], settings: RunSettings) -> None:
+    for name in settings.formats:
+        file_name, write = SINKS[name]
+        write(journal.readings(), out / file_name, staging=journal.folder)
+    with whole_file(out / RUN_FILE, staging=journal.folder) as stream:
+        stream.write(json.dumps(run, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def _told_as_output_error(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,13 @@ def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
     except RuntimeError as error:
         faults = " ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise WeightsError(f"{path}: weights do not fit {name} with {len(labels)} classes: {faults}") from None
-    card = ModelCard(
-        name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", DEFAULT_VIEW)),
-        mean=_constants(network, "mean"), std=_constants(network, "std"), training=metadata,
-    )  # fmt: skip
+    try:
+        card = ModelCard(
+            name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", DEFAULT_VIEW)),
+            mean=_constants(network, "mean"), std=_constants(network, "std"), training=metadata,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged metadata: {error}") from None
     return Checkpoint(network.eval(), card, f"{path.parent.name}/{path.name}")
 
 
@@ -78,12 +80,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     torch.serialization.add_safe_globals([torch.torch_version.TorchVersion])
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # the unpickler meets damage with errors of many kinds, IndexError among them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged or no checkpoint: expected one of `emotion train` ({reason})") from None
     if not isinstance(saved, dict) or not {"network", "metadata"} <= set(saved):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entries network and metadata")
     metadata = {**saved["metadata"], "torch": str(saved["metadata"].get("torch", "unknown"))}
+    if not {"config", "labels"} <= set(metadata) or "model" not in metadata["config"]:
+        raise WeightsError(f"{path}: damaged metadata: expected config, with the model, and labels")
     return metadata, saved["network"]
 
 

@@ -16,7 +16,7 @@ from emotion.card import TEST_TIME_MODES
 from emotion.data import FerSplit, count_report, load_fer2013
 from emotion.errors import DataError, EmotionError
 
-TRAIN_EXTRA = ("torch", "torchvision", "onnx", "sklearn", "scipy", "matplotlib")
+TRAIN_EXTRA = ("torch", "torchvision", "onnx", "sklearn", "matplotlib")
 
 
 class _Group(TyperGroup):

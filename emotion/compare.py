@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from emotion.checkpoint import checkpoint_path
 from emotion.classifier import shipped_classifiers
@@ -60,9 +60,9 @@ def compare(weights: Sequence[str | Path], split: FerSplit) -> list[ComparisonRo
 def mcnemar(this: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_]) -> tuple[int, int, float]:
     """Images right by `this` alone, by `first` alone, and the exact two-sided McNemar p."""
     only_this, only_first = int((this & ~first).sum()), int((~this & first).sum())
-    if only_this + only_first == 0:
-        return 0, 0, 1.0
-    return only_this, only_first, float(binomtest(only_this, only_this + only_first).pvalue)
+    disagreements = only_this + only_first
+    tail = sum(math.comb(disagreements, k) for k in range(min(only_this, only_first) + 1))
+    return only_this, only_first, min(1.0, 2 * tail / 2**disagreements)
 
 
 def ms_per_face(scorer: Scorer, faces: npt.NDArray[np.uint8], *, repeats: int = 5) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -72,10 +73,13 @@ def load_fer2013(path: str | Path, split: str) -> FerSplit:
     else:
         raise DataError(f"{path}: expected fer2013.csv, archive.zip or its unpacked folder")
     images, labels, names = [], [], []
-    for name, label, image in rows:
-        names.append(name)
-        labels.append(label)
-        images.append(image)
+    try:
+        for name, label, image in rows:
+            names.append(name)
+            labels.append(label)
+            images.append(image)
+    except (csv.Error, UnicodeDecodeError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as error:
+        raise DataError(f"{path}: damaged after {names[-1] if names else 'the start'}: {error}") from None
     if not images:
         raise DataError(f"{path}: no image of split {split!r} ({SPLITS[split]}) found")
     return FerSplit(np.stack(images), np.array(labels, np.int64), tuple(names))
@@ -97,7 +101,7 @@ def drop_duplicates(train: FerSplit, *held_out: FerSplit) -> tuple[FerSplit, int
 
 
 def _rows_of_csv(path: Path, usage: str) -> Iterator[tuple[str, int, npt.NDArray[np.uint8]]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ())
         if missing:
@@ -132,13 +136,10 @@ def _pixels(text: str | None, where: str) -> npt.NDArray[np.uint8]:
 
 
 def _rows_of_zip(path: Path, prefix: str) -> Iterator[tuple[str, int, npt.NDArray[np.uint8]]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if PurePosixPath(name).name.startswith(prefix + "_"):
-                    yield _decode(name, archive.read(name), f"{path}!{name}")
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: damaged archive: {error}") from None
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if PurePosixPath(name).name.startswith(prefix + "_"):
+                yield _decode(name, archive.read(name), f"{path}!{name}")
 
 
 def _rows_of_folder(path: Path, prefix: str) -> Iterator[tuple[str, int, npt.NDArray[np.uint8]]]:

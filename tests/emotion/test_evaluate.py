@@ -1,0 +1,176 @@
+"""Figures against scikit-learn or hand-made values; the report, comparison and robustness on made faces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emotion import EMOTIONS, DataError, load_classifier
+from emotion.calibration import calibrate, expected_calibration_error, fit_temperature
+from emotion.compare import compare, mcnemar
+from emotion.data import FerSplit
+from emotion.evaluate import Predictions, bootstrap_interval, duplicate_images, evaluate, predict
+from emotion.report import write_report
+from emotion.robustness import CHANGES, robustness
+from emotion.views import probabilities
+from tests.emotion.factories import make_split, write_onnx, write_votes
+
+SPLIT = make_split(6)
+FERPLUS_OF = dict(
+    zip(EMOTIONS, ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"), strict=True)
+)
+
+
+def predictions_of(chosen: list[int], labels: list[int], temperature: float = 1.0) -> Predictions:
+    logits = np.full((len(labels), 7), -2.0, np.float32)
+    logits[np.arange(len(labels)), chosen] = 2.0
+    faces = np.arange(len(labels), dtype=np.uint8)[:, None, None] * np.ones((1, 48, 48), np.uint8)
+    split = FerSplit(faces, np.array(labels, np.int64), tuple(f"f{i}" for i in range(len(labels))))
+    return Predictions(split, logits, EMOTIONS, temperature)
+
+
+def test_figures_by_hand() -> None:
+    figures = evaluate(predictions_of([0, 0, 1, 3, 3, 3], [0, 0, 0, 3, 3, 6]), "made@0", split="public")
+    assert figures.accuracy == pytest.approx(4 / 6)
+    assert figures.balanced_accuracy == pytest.approx((2 / 3 + 1 + 0) / 3)
+    angry, happy, neutral = (figures.per_class[i] for i in (0, 3, 6))
+    assert (angry.precision, angry.recall) == (1.0, pytest.approx(2 / 3))
+    assert (happy.precision, happy.recall, happy.auc) == (pytest.approx(2 / 3), 1.0, pytest.approx(7 / 8))
+    assert (neutral.images, neutral.f1) == (1, 0.0)
+    assert figures.macro_f1 == pytest.approx((0.8 + 0.8 + 0) / 3)
+    assert figures.per_class[2].auc is None
+    assert figures.confusion[0] == (2, 1, 0, 0, 0, 0, 0)
+    assert figures.accuracy_interval[0] < figures.accuracy < figures.accuracy_interval[1]
+    json.dumps(figures.to_dict())
+
+
+def test_binary_accuracy_flatters_a_model_that_commits_to_nothing() -> None:
+    labels = list(range(7))
+    unsure = Predictions(predictions_of(labels, labels).split, np.zeros((7, 7), np.float32), EMOTIONS, 1.0)
+    figures = evaluate(unsure, "unsure@0", split="public")
+    assert figures.binary_accuracy == pytest.approx(6 / 7)
+    assert figures.accuracy == pytest.approx(1 / 7)
+
+
+def test_accuracy_without_duplicates() -> None:
+    predictions = predictions_of([0, 1, 2, 4], [0, 1, 2, 3])
+    train = predictions.split.subset(np.array([True, False, True, False]))
+    assert duplicate_images(predictions.split, train).tolist() == [True, False, True, False]
+    figures = evaluate(predictions, "made@0", split="public", train=train)
+    assert (figures.duplicates, figures.without_duplicates) == (2, 0.5)
+
+
+def test_ferplus_accuracy_maps_by_name(tmp_path: Path) -> None:
+    predictions = predictions_of([0, 1, 2, 3], [0, 1, 2, 3])
+    votes = write_votes(tmp_path / "votes.csv", ("f0", "f1", "f3"), ["anger", "contempt", "sadness"])
+    figures = evaluate(predictions, "made@0", split="public", ferplus=votes)
+    assert (figures.ferplus_accuracy, figures.ferplus_images) == (0.5, 2)
+    other = write_votes(tmp_path / "other.csv", ("x",), ["anger"])
+    with pytest.raises(DataError, match="no image of this split has a clear majority"):
+        evaluate(predictions, "made@0", split="public", ferplus=other)
+
+
+def test_interval_of_certainty_is_a_point() -> None:
+    assert bootstrap_interval(np.ones(10, bool)) == (1.0, 1.0)
+    low, high = bootstrap_interval(np.arange(3589) < 2513)
+    assert (high - low) == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 3589), rel=0.1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.4, 4.0))
+def test_temperature_undoes_a_scaling(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 1.5, (4000, 7)).astype(np.float32)
+    shares = probabilities(honest)
+    labels = np.array([rng.choice(7, p=p / p.sum()) for p in shares.astype(float)], np.int64)
+    assert fit_temperature((honest * scale).astype(np.float32), labels) == pytest.approx(scale, rel=0.08)
+
+
+def test_calibration_lowers_the_error_of_an_overconfident_model() -> None:
+    rng = np.random.default_rng(1)
+    honest = rng.normal(0, 1.5, (3000, 7)).astype(np.float32)
+    labels = np.array([rng.choice(7, p=p / p.sum()) for p in probabilities(honest).astype(float)], np.int64)
+    fitted = calibrate(honest * 3, labels)
+    assert fitted.ece_before > 0.15
+    assert fitted.ece_after < 0.05
+    with pytest.raises(ValueError, match="4 images: expected at least 5"):
+        calibrate(honest[:4], labels[:4])
+
+
+def test_calibration_error_by_hand() -> None:
+    shares = np.array([[0.9, 0.1], [0.9, 0.1], [0.62, 0.38]], np.float32)
+    error = expected_calibration_error(shares, np.array([0, 1, 0]))
+    assert error == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.38, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("this", "first", "expected"),
+    [([], [], (0, 0, 1.0)), ([1] * 6, [0] * 6, (6, 0, 2 / 64)), ([1, 0], [0, 1], (1, 1, 1.0))],
+)
+def test_mcnemar(this: list[int], first: list[int], expected: tuple[int, int, float]) -> None:
+    assert mcnemar(np.array(this, bool), np.array(first, bool)) == pytest.approx(expected)
+
+
+def test_compare_pairs_with_the_first(tmp_path: Path) -> None:
+    good = write_onnx(tmp_path / "good.onnx")
+    four = write_onnx(tmp_path / "four.onnx", ("happy", "sad", "neutral", "fear"))
+    rows = compare([good, good], SPLIT)
+    assert [(r.accuracy, r.mcnemar_p) for r in rows] == [(1.0, None), (1.0, 1.0)]
+    assert rows[0].megabytes == pytest.approx(good.stat().st_size / 1e6)
+    assert rows[0].ms_per_face > 0
+    with pytest.raises(DataError, match="expected the same classes"):
+        compare([good, four], SPLIT)
+
+
+def test_four_class_models_see_their_classes_only(tmp_path: Path) -> None:
+    classifier = load_classifier(write_onnx(tmp_path / "four.onnx", ("sad", "happy", "neutral", "fear")))
+    predictions = predict(classifier, SPLIT)
+    assert len(predictions.split) == 24
+    assert predictions.right.all()
+
+
+def test_report_is_one_page_with_its_pictures(tmp_path: Path) -> None:
+    predictions = predictions_of([0, 0, 1, 3, 3, 3], [0, 0, 0, 3, 3, 6])
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [{"epoch": e, "train_loss": 2 / e, "train_accuracy": 0.1 * e, "public_accuracy": 0.1 * e} for e in (1, 2)]
+    (run / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = write_report(predictions, evaluate(predictions, "<made>", split="public"), tmp_path / "out", run=run)
+    html = page.read_text()
+    assert "&lt;made&gt; on public" in html
+    assert "happy 0.90, label neutral" in html
+    for name in ("confusion.png", "reliability.png", "balance.png", "curve.png"):
+        assert f'src="{name}"' in html
+        assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list((page.parent / "mistakes").iterdir())) == 2
+    assert json.loads((page.parent / "evaluation.json").read_text())["images"] == 6
+
+
+def test_robustness_has_a_row_per_change(tmp_path: Path) -> None:
+    rows = robustness(load_classifier(write_onnx(tmp_path / "linear.onnx")), SPLIT)
+    assert [row.change for row in rows] == ["none", *CHANGES]
+    assert rows[0].accuracy == 1.0
+    assert all(row.difference == pytest.approx(row.accuracy - 1.0) for row in rows)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_keep_the_format_and_change_something(name: str) -> None:
+    face = SPLIT.images[0].copy()
+    changed = CHANGES[name](face, np.random.default_rng(0))
+    assert changed.shape == (48, 48)
+    assert changed.dtype == np.uint8
+    assert not np.array_equal(changed, face)
+    assert np.array_equal(face, SPLIT.images[0])
+
+
+def test_a_larger_box_shows_a_smaller_face() -> None:
+    face = np.zeros((48, 48), np.uint8)
+    face[14:34, 14:34] = 255
+    sizes = {(CHANGES["box scaled by 20 %"](face, np.random.default_rng(s)) > 127).sum() for s in range(8)}
+    assert min(sizes) == pytest.approx(400 / 1.44, rel=0.1)
+    assert max(sizes) == pytest.approx(400 / 0.64, rel=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,7 @@ def annotate(
         workers=workers,
         threads=threads,
     )
+    warnings.filterwarnings("ignore", module="PIL")  # on damaged EXIF and the like; what matters ends in `error`
     summary = _run(photos, out, settings=settings, resume=resume, quiet=quiet or as_json)
     if as_json:
         typer.echo(json.dumps({"out": str(out), **summary.to_dict()}, ensure_ascii=False))

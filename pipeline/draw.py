@@ -128,7 +128,7 @@ def _draw_label(picture: npt.NDArray[np.uint8], label: Label, colour: RGB) -> No
     x1, y1, x2, y2 = label.place
     ink = _text_mask(label.text, label.text_px)[..., None].astype(np.float32) / 255
     red, green, blue = colour
-    letters = 0 if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else 255
+    letters = 0 if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else 255
     picture[y1:y2, x1:x2] = (np.array(_bgr(colour), np.float32) * (1 - ink) + letters * ink).round().astype(np.uint8)
 
 

@@ -142,12 +142,13 @@ def _check_size(size_wh: tuple[int, int], *, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Photo:
-    image.load()
-    orientation = _exif_orientation(image)
+    before = _exif_orientation(image)
+    image.load()  # turns a TIFF upright by itself, and finds the EXIF of a PNG that has it at its end
+    left = _exif_orientation(image)
     rgb = _to_rgb(image)
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return Photo(np.ascontiguousarray(np.asarray(rgb)[:, :, ::-1]), orientation)
+    if left in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[left])
+    return Photo(np.ascontiguousarray(np.asarray(rgb)[:, :, ::-1]), before if before != 1 else left)
 
 
 def _exif_orientation(image: Image.Image) -> int:

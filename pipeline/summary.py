@@ -63,7 +63,7 @@ class Summary:
     def to_text(self) -> str:
         """For people, several lines."""
         lines = [
-            f"{self.photos} photos, {self.faces} faces, {self.errors} errors, "
+            f"{_count(self.photos, 'photo')}, {_count(self.faces, 'face')}, {_count(self.errors, 'error')}, "
             f"{self.photos_per_second:.1f} photos per second ({self.seconds:.1f} s)"
         ]
         if self.emotions:
@@ -79,3 +79,7 @@ class Summary:
         if self.errors > len(self.first_errors):
             lines.append(f"... and {self.errors - len(self.first_errors)} more errors, in results.jsonl")
         return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,236 @@
+"""`crowdmood` as users call it: exit codes, output, and what a real process does when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.sinks import read_results
+from tests.pipeline.factories import corner_image, encoded, save_photo, tiny_classifier
+
+ROOT = Path(__file__).resolve().parents[2]
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_classifier(tmp_path_factory.mktemp("weights") / "tiny.onnx")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for i in range(3):
+        save_photo(folder / f"{i}.jpg", value=60 * i)
+    return folder
+
+
+def command(photos: Path, out: Path, weights: Path, *options: str) -> list[str]:
+    return ["annotate", str(photos), "-o", str(out), "--emotion", str(weights), "--detector", "haar", *options]
+
+
+def test_a_good_run(photos: Path, tmp_path: Path, weights: Path) -> None:
+    result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("3 photos, 0 faces, 0 errors, ")
+    assert result.stderr == ""
+    readings = list(read_results(tmp_path / "out/results.jsonl"))
+    assert [reading.source for reading in readings] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert str(readings[0].emotion_model).startswith("tiny@")
+
+
+def test_quiet_and_json(photos: Path, tmp_path: Path, weights: Path) -> None:
+    quiet = runner.invoke(app, command(photos, tmp_path / "out", weights, "--quiet"))
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    result = runner.invoke(app, command(photos, tmp_path / "out", weights, "--json"))
+    summary = json.loads(result.stdout)
+    assert (summary["photos"], summary["errors"], summary["out"]) == (3, 0, str(tmp_path / "out"))
+
+
+def test_one_bad_photo_exits_1_and_the_others_are_there(photos: Path, tmp_path: Path, weights: Path) -> None:
+    (photos / "1.jpg").write_text("no photo")
+    result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    assert result.exit_code == 1
+    assert "error: 1.jpg: not a JPEG" in result.stdout
+    assert [bool(reading.error) for reading in read_results(tmp_path / "out/results.jsonl")] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--detector", "yolo"], "error: detector 'yolo': expected one of"),
+        (["--format", "xml,csv"], "error: --format xml: expected some of pictures, jsonl, csv"),
+        (["--min-score", "2"], "Invalid value"),
+        (["--min-face", "0"], "Invalid value"),
+        (["--emotion", "nobody"], "error: nobody: no such classifier"),
+        (["--no-such-option"], "No such option"),
+        (["missing.jpg"], "error: missing.jpg: no such file or folder"),
+        (["-o", "/dev/null/x"], "error: /dev/null/x: cannot be written: Not a directory"),
+    ],
+)
+def test_bad_usage_exits_2(options: list[str], message: str, photos: Path, tmp_path: Path, weights: Path) -> None:
+    result = runner.invoke(app, command(photos, tmp_path / "out", weights, *options))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Path, weights: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(weights.read_bytes()[:100])
+    result = runner.invoke(app, command(photos, tmp_path / "out", damaged))
+    assert result.exit_code == 2
+    assert "damaged.onnx" in result.stderr
+
+
+def test_a_folder_without_photos_exits_2(tmp_path: Path, weights: Path) -> None:
+    result = runner.invoke(app, command(tmp_path, tmp_path / "out", weights))
+    assert result.exit_code == 2
+    assert "error: no photos in" in result.stderr
+
+
+def test_a_detector_that_cannot_load_falls_back_with_a_warning(
+    photos: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import facedet
+
+    real = facedet.load_detector
+
+    def load(name: str, **settings: object) -> facedet.FaceDetector:
+        if name == "compact":
+            raise facedet.WeightsError("compact.onnx: damaged")
+        return real(name, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(facedet, "load_detector", load)
+    arguments = command(photos, tmp_path / "out", weights, "--detector", "compact")
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.stderr == "warning: compact could not be loaded: compact.onnx: damaged; haar is used instead\n"
+    readings = list(read_results(tmp_path / "out/results.jsonl"))
+    assert {(r.detector, r.fallback_reason) for r in readings} == {
+        ("haar", "compact could not be loaded: compact.onnx: damaged")
+    }
+    strict = runner.invoke(app, [*arguments, "--no-fallback"])
+    assert strict.exit_code == 2
+    assert strict.stderr == "error: compact could not be loaded: compact.onnx: damaged\n"
+
+
+def test_an_output_in_use_is_refused(photos: Path, tmp_path: Path, weights: Path) -> None:
+    from pipeline.journal import Journal
+
+    with Journal(tmp_path / "out"):
+        result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    assert result.exit_code == 2
+    assert "another run is writing here" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(photos: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.journal import Journal
+
+    real = Journal.append
+
+    def interrupted(self: Journal, readings: object) -> None:
+        real(self, readings)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    assert result.exit_code == 130
+    assert "stopped; 0 of 3 photos are done: the same command with --resume goes on" in result.stderr
+    resumed = runner.invoke(app, command(photos, tmp_path / "out", weights, "--resume"))
+    assert resumed.exit_code == 0
+    assert "note: going on after 3 of 3 photos" in resumed.stderr
+
+
+def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "pipeline", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, env=environment, **pipes, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom pipeline.cli import app\n"
+        "assert CliRunner().invoke(app, ['annotate', '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'cv2', 'numpy', 'onnxruntime', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_annotate_never_imports_torch(photos: Path, tmp_path: Path, weights: Path) -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom pipeline.cli import app\n"
+        "result = CliRunner().invoke(app, sys.argv[1:])\n"
+        "print(result.exit_code, sorted({'torch', 'torchvision', 'supervision', 'onnx'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, *command(photos, tmp_path / "out", weights)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "0 []\n"
+
+
+def test_a_real_process(photos: Path, tmp_path: Path, weights: Path) -> None:
+    (photos / "é 東.png").write_bytes(encoded(corner_image(), "PNG"))
+    process = start(command(photos, tmp_path / "out", weights))
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.startswith("4 photos, ")
+    assert (tmp_path / "out/annotated/é 東.png").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path, weights: Path) -> None:
+    for i in range(60):
+        save_photo(tmp_path / f"photos/{i:02d}.png", 320, 240, 4 * i)
+    plain = start(command(tmp_path / "photos", tmp_path / "plain", weights, "--no-timing"))
+    plain.communicate(timeout=60)
+    assert plain.returncode == 0
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    arguments = command(tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume")
+    journal = tmp_path / "killed/.crowdmood/journal.jsonl"
+    kills = 0
+    for _ in range(4):
+        process = start(arguments)
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 500):
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate(timeout=60)
+    last = start(arguments)
+    _, stderr = last.communicate(timeout=60)
+    assert last.returncode == 0, (seed, stderr)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "plain"), f"seed {seed}"
+    assert kills > 0, f"seed {seed}: the run was over before it could be killed"
+
+
+def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
+    for i in range(80):
+        save_photo(tmp_path / f"photos/{i:02d}.png", 640, 480, 3 * i)
+    process = start(command(tmp_path / "photos", tmp_path / "out", weights))
+    journal = tmp_path / "out/.crowdmood/journal.jsonl"
+    while process.poll() is None and not (journal.exists() and b"readings" in journal.read_bytes()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on from there" in stderr
+    assert "Traceback" not in stderr

@@ -1,0 +1,264 @@
+"""Whole runs over folders: outputs, bad photos, the journal, resuming, locks and disks that fail."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import stages
+from pipeline.errors import OutputError
+from pipeline.journal import STATE_FOLDER, Journal
+from pipeline.reading import PhotoReading
+from pipeline.run import RunSettings, annotate
+from pipeline.sinks import read_results
+from pipeline.sources import find_photos
+from pipeline.summary import Summary
+from tests.pipeline.factories import FailingDetector, SquareDetector, make_pipeline, make_reading, save_photo
+
+SETTINGS = RunSettings(detector="squares", timing=False)
+
+
+def run(photos: Path, out: Path, *, settings: RunSettings = SETTINGS, **options: Any) -> Summary:
+    pipelines = [make_pipeline(max_pixels=settings.max_pixels) for _ in range(settings.workers)]
+    sources = find_photos([photos], exclude=out)
+    return annotate(sources, out, settings=settings, **{"pipelines": pipelines, **options})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by relative path."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for i in range(30):
+        save_photo(folder / f"{i % 3}/{i:02d}.jpg", 40 + 20 * (i % 5), 40 + i, 8 * i)
+    (folder / "0/bad.jpg").write_bytes(b"")
+    return folder
+
+
+class Stop(Exception):
+    """Ends a run at a chosen photo, as a kill would."""
+
+
+def stop_after(count: int) -> Any:
+    seen: list[PhotoReading] = []
+
+    def on_reading(reading: PhotoReading) -> None:
+        seen.append(reading)
+        if len(seen) >= count:
+            raise Stop
+
+    return on_reading
+
+
+def test_a_run_writes_everything_in_order(photos: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+    summary = run(photos, tmp_path / "out", on_reading=lambda reading: seen.append(reading.source))
+    names = [source.name for source in find_photos([photos])]
+    readings = list(read_results(tmp_path / "out/results.jsonl"))
+    assert [reading.source for reading in readings] == names == seen
+    assert [reading.source for reading in readings if reading.error] == ["0/bad.jpg"]
+    pictures = {path.removeprefix("annotated/") for path in contents(tmp_path / "out") if path.startswith("annotated/")}
+    assert pictures == set(names) - {"0/bad.jpg"}
+    assert (summary.photos, summary.errors) == (31, 1)
+    assert summary.faces == sum(len(reading.faces) for reading in readings) > 0
+    assert not (tmp_path / "out" / STATE_FOLDER).exists()
+    assert json.loads((tmp_path / "out/run.json").read_text())["photos"] == 31
+
+
+def test_same_name_in_two_folders_does_not_collide(tmp_path: Path) -> None:
+    for folder, value in (("a", 10), ("b", 250)):
+        save_photo(tmp_path / "in" / folder / "same.jpg", value=value)
+    run(tmp_path / "in", tmp_path / "out")
+    readings = list(read_results(tmp_path / "out/results.jsonl"))
+    assert [(reading.source, reading.faces[0].emotion) for reading in readings] == [
+        ("a/same.jpg", "angry"),
+        ("b/same.jpg", "neutral"),
+    ]
+    assert (tmp_path / "out/annotated/a/same.jpg").read_bytes() != (tmp_path / "out/annotated/b/same.jpg").read_bytes()
+
+
+def test_no_pictures(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out", settings=replace(SETTINGS, pictures=False))
+    assert set(contents(tmp_path / "out")) == {"results.jsonl", "faces.csv", "run.json"}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_write_the_same_bytes(workers: int, photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "one")
+    run(photos, tmp_path / "many", settings=replace(SETTINGS, workers=workers))
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 20, 31])
+def test_a_stopped_run_resumes_to_the_same_bytes(count: int, photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    with pytest.raises(Stop):
+        run(photos, out, on_reading=stop_after(count))
+    assert not (out / "results.jsonl").exists()
+    notes: list[str] = []
+    summary = run(photos, out, resume=True, on_note=notes.append)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert summary.photos == 31
+    assert summary.measured < 31
+    assert notes[0].startswith("going on after ")
+
+
+def test_resume_on_a_fresh_output_is_a_plain_run(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "plain")
+    run(photos, tmp_path / "resumed", resume=True)
+    assert contents(tmp_path / "plain") == contents(tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 300])
+def test_a_journal_cut_off_by_a_kill_counts_up_to_its_last_whole_line(cut: int, photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "whole")
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        run(photos, out, on_reading=stop_after(17))
+    journal = out / STATE_FOLDER / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    (out / STATE_FOLDER / ".0123.part").write_bytes(b"half a picture")
+    run(photos, out, resume=True)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_resume_refuses_other_settings_and_other_photos(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(photos, tmp_path / "out", on_reading=stop_after(10))
+    with pytest.raises(OutputError, match=r"holds another unfinished run: min_score None is now 0\.5"):
+        run(photos, tmp_path / "out", resume=True, settings=replace(SETTINGS, min_score=0.5))
+    save_photo(photos / "new.jpg")
+    with pytest.raises(OutputError, match="photos 31 is now 32, photos_sha256"):
+        run(photos, tmp_path / "out", resume=True)
+
+
+def test_a_plain_run_gives_up_an_unfinished_one_and_says_so(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(photos, tmp_path / "out", on_reading=stop_after(10))
+    notes: list[str] = []
+    summary = run(photos, tmp_path / "out", on_note=notes.append)
+    assert notes[0].startswith("an unfinished run with 16 photos is given up")
+    assert summary.measured == 31
+
+
+def test_two_runs_on_one_output_are_refused(photos: Path, tmp_path: Path) -> None:
+    with Journal(tmp_path / "out"), pytest.raises(OutputError, match="another run is writing here"):
+        run(photos, tmp_path / "out")
+    run(photos, tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            run(photos, out)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / "whole")
+    real, count = stages.write_picture, 0
+
+    def full(*args: Any, **kwargs: Any) -> Path:
+        nonlocal count
+        count += 1
+        if count > 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(stages, "write_picture", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        run(photos, tmp_path / "out")
+    monkeypatch.setattr(stages, "write_picture", real)
+    assert run(photos, tmp_path / "out", resume=True).measured < 31
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_while_the_results_are_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tmp_path / "whole")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.whole_file.os.replace", full)
+        with pytest.raises(OutputError, match=r"out: cannot be written: No space left on device"):
+            run(photos, tmp_path / "out", settings=replace(SETTINGS, pictures=False))
+    assert not (tmp_path / "out/results.jsonl").exists()
+    summary = run(photos, tmp_path / "out", settings=replace(SETTINGS, pictures=False), resume=True)
+    assert summary.measured == 0
+    assert (tmp_path / "out/results.jsonl").read_bytes() == (tmp_path / "whole/results.jsonl").read_bytes()
+
+
+def test_a_picture_that_cannot_be_written_is_one_error(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = stages.write_picture
+
+    def long_name(reading: PhotoReading, *args: Any, **kwargs: Any) -> Path:
+        if reading.source == "1/01.jpg":
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return real(reading, *args, **kwargs)
+
+    monkeypatch.setattr(stages, "write_picture", long_name)
+    assert run(photos, tmp_path / "out").errors == 2
+    reading = next(r for r in read_results(tmp_path / "out/results.jsonl") if r.source == "1/01.jpg")
+    assert reading.error == "the annotated picture cannot be written: File name too long"
+    assert reading.faces
+
+
+def test_a_photo_over_the_pixel_limit_is_one_error(photos: Path, tmp_path: Path) -> None:
+    save_photo(photos / "large.png", 300, 200)
+    assert run(photos, tmp_path / "out", settings=replace(SETTINGS, max_pixels=50_000)).errors == 2
+
+
+def test_fallback_is_counted_and_told(photos: Path, tmp_path: Path) -> None:
+    reader = make_pipeline({"squares": FailingDetector(limit=80), "haar": SquareDetector()})
+    summary = run(photos, tmp_path / "out", pipelines=[reader])
+    readings = list(read_results(tmp_path / "out/results.jsonl"))
+    told = [reading for reading in readings if reading.fallback_reason == "squares failed: out of luck"]
+    assert summary.fallbacks == len(told) == sum((reading.width or 0) > 80 for reading in readings) > 0
+    assert "another detector stepped in" in summary.to_text()
+
+
+def test_without_timing_there_is_none(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "a")
+    run(photos, tmp_path / "b", settings=replace(SETTINGS, timing=True))
+    assert {reading.elapsed_ms for reading in read_results(tmp_path / "a/results.jsonl")} == {None}
+    assert all((reading.elapsed_ms or 0) > 0 for reading in read_results(tmp_path / "b/results.jsonl"))
+
+
+def test_blocks_are_bounded_by_photos_and_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, width in enumerate([10, 10, 10, 10, 90, 10, 200, 10]):
+        save_photo(tmp_path / f"{i}.png", width, 10)
+    monkeypatch.setattr(stages, "BLOCK_PHOTOS", 3)
+    monkeypatch.setattr(stages, "BLOCK_PIXELS", 1000)
+    sources = find_photos([tmp_path])
+    sizes = [(len(block.sources), block.pixels) for block in stages.blocks_of(sources, max_pixels=10**6)]
+    assert sizes == [(3, 300), (2, 1000), (1, 100), (1, 2000), (1, 100)]
+    assert [len(block.sources) for block in stages.blocks_of(sources, max_pixels=1000)] == [3, 2, 3]
+
+
+def test_the_summary_in_words_and_as_json() -> None:
+    readings = [make_reading(f"{i}.jpg", error=f"reason {i}") for i in range(7)]
+    summary = Summary(seconds=2.0, measured=7).add(readings)
+    text = summary.to_text()
+    assert text.startswith("7 photos, 0 faces, 7 errors, 3.5 photos per second (2.0 s)")
+    assert "error: 0.jpg: reason 0" in text
+    assert "... and 2 more errors, in results.jsonl" in text
+    assert summary.to_dict()["errors"] == 7
+    assert Summary().to_text().startswith("0 photos, 0 faces, 0 errors, 0.0 photos per second")

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
+from facedet.boxes import iou_matrix as iou_matrix
 from facedet.data.raw import RawPhoto
 
 MIN_SIDE_PX = 1.0
@@ -60,13 +61,3 @@ def first_of_equals(boxes_xyxy: npt.NDArray[np.float32], *, iou: float = SAME_BO
     """bool [N], false for each box that nearly equals (IoU above `iou`) an earlier one."""
     overlap = np.triu(iou_matrix(boxes_xyxy, boxes_xyxy), 1) > iou
     return np.logical_not(overlap.any(axis=0))
-
-
-def iou_matrix(a_xyxy: npt.NDArray[np.float32], b_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """IoU float32 [N, M] of boxes [N, 4] and [M, 4]."""
-    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    inter = (bottom_right - top_left).clip(0).prod(2)
-    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(1) for x in (a_xyxy, b_xyxy))
-    result: npt.NDArray[np.float32] = inter / np.maximum(area_a[:, None] + area_b[None] - inter, 1e-9)
-    return result

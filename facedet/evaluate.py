@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from facedet.data.coco import FaceDataset
 from facedet.data.images import read_photo
 from facedet.errors import ConfigError
 from facedet.faces import Faces
+from facedet.operating_point import OperatingPoint, match_all, operating_point
 from facedet.wider_protocol import load_wider_truth, wider_ap
 
 PROTOCOLS = ("coco", "wider")
@@ -32,7 +33,8 @@ class Evaluation:
 
     scale: the test scale, "native" or the long side in pixels. faces: those that count (WIDER: at "hard").
     metrics: name -> value in [0, 1], None where the set holds nothing to measure. curves: name -> float64 [K, 2],
-    recall and precision. detections: one value per photo, in the data set's order.
+    recall and precision. detections: one value per photo, in the data set's order. operating_point: the score
+    threshold with the best F1 at IoU 0.5.
     """
 
     detector: str
@@ -45,6 +47,7 @@ class Evaluation:
     metrics: dict[str, float | None]
     curves: Mapping[str, npt.NDArray[np.float64]]
     detections: tuple[Faces, ...]
+    operating_point: OperatingPoint | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but curves and detections, ready for JSON."""
@@ -54,6 +57,7 @@ class Evaluation:
             "max_detections": MAX_DETECTIONS,
             "ms_per_photo": round(self.ms_per_photo, 2),
             "metrics": {k: None if v is None else round(v, 4) for k, v in self.metrics.items()},
+            "operating_point": asdict(self.operating_point) if self.operating_point else None,
         }
 
 
@@ -84,6 +88,7 @@ def evaluate(
     return Evaluation(
         name, dataset.name, protocol, "native" if scale is None else str(scale),
         len(dataset), faces, ms, metrics, curves, tuple(detections),
+        operating_point(dataset, detections, match_all(dataset, detections)),
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collect
     json_path, images_dir = Path(json_path), Path(images_dir)
     document = read_json(json_path)
     try:
-        wanted = _face_categories(document, {c.lower() for c in classes}, json_path)
+        wanted = face_categories(document, {c.lower() for c in classes}, json_path)
         rows: dict[Any, list[list[float]]] = {image["id"]: [] for image in document["images"]}
         ignore: dict[Any, list[bool]] = {image["id"]: [] for image in document["images"]}
         for a in document["annotations"]:
@@ -143,7 +143,8 @@ def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collect
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
 
 
-def _face_categories(document: Any, classes: set[str], path: Path) -> set[Any]:
+def face_categories(document: Any, classes: set[str], path: Path) -> set[Any]:
+    """Ids of the categories with a name in `classes` (lower case); DataError when there is none."""
     categories = document["categories"]
     wanted = {c["id"] for c in categories if str(c["name"]).strip().lower() in classes}
     if not wanted:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from facedet.data.coco import (
 )
 from facedet.data.download import DownloadRules, download_all, sha256_of
 from facedet.data.images import read_photo
-from facedet.data.raw import RawPhoto, inside
+from facedet.data.raw import RawPhoto, find_photo, inside
 from facedet.errors import DataError
 
 REPORT_FILE = "report.json"
@@ -119,7 +118,7 @@ def _locate(raws: Sequence[RawPhoto], folder: Path, options: PrepareOptions) -> 
     found: dict[str, Path] = {}
     wanted: dict[str, str] = {}
     for raw in raws:
-        path = raw.path or _in_folder(raw.name, options.images)
+        path = raw.path or (find_photo(options.images, raw.name) if options.images else None)
         if path is not None:
             found[raw.name] = path
         elif raw.url and options.download:
@@ -129,16 +128,6 @@ def _locate(raws: Sequence[RawPhoto], folder: Path, options: PrepareOptions) -> 
     results = download_all(wanted, folder, rules=options.rules) if wanted else []
     found |= {r.name: r.path for r in results if r.path}
     return found, {r.url: r.error for r in results if r.error}
-
-
-def _in_folder(name: str, images: Path | None) -> Path | None:
-    """The photo in `images`, also where its name was percent-decoded by whoever saved it."""
-    if images is None:
-        return None
-    for candidate in (name, unquote(name).rsplit("/", 1)[-1]):
-        if candidate and inside(images, candidate).is_file():
-            return images / candidate
-    return None
 
 
 def _check_photo(raw: RawPhoto, source: Path | None, folder: Path, counts: Counter[str]) -> Photo:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -69,3 +69,11 @@ def inside(folder: Path, name: str) -> Path:
 def find_photos(folder: Path) -> list[Path]:
     """Every image file below `folder`, by name, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def find_photo(folder: Path, name: str) -> Path | None:
+    """The photo in `folder`, also where its name was percent-decoded by whoever saved it; None when it is not there."""
+    for candidate in (name, unquote(name).rsplit("/", 1)[-1]):
+        if candidate and inside(folder, candidate).is_file():
+            return folder / candidate
+    return None

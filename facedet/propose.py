@@ -1,0 +1,146 @@
+"""Write an audit's findings as a corrected copy of the annotation file, in the format that came in.
+
+Every change carries a note, so that a person can review it: Dataturks records in `notes`, COCO in `audit`. Labels the
+detector did not find are kept and marked, never removed; only duplicates and boxes without extent go.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facedet.audit import Audit, Finding
+from facedet.data.coco import face_categories, read_json
+from facedet.data.dataturks import is_face, read_records
+from facedet.data.raw import name_of_url
+from facedet.errors import DataError
+
+REMOVED = ("duplicate", "degenerate")
+RESIZED = ("loose", "tight", "shifted")
+
+Sizes = Mapping[str, tuple[int, int]]
+
+
+def propose_dataturks(source: str | Path, audit: Audit, target: str | Path) -> None:
+    """JSON lines with the audit's corrections."""
+    by_photo = _group(audit.findings)
+    seen: dict[str, int] = {}
+    lines = []
+    for record in read_records(source):
+        name = name_of_url(record["content"])
+        again, first, changed = name in seen, seen.get(name, 0), copy.deepcopy(record)
+        faces = [a for a in changed.get("annotation") or [] if is_face(a)]
+        seen[name] = first + len(faces)
+        findings = [f for f in by_photo.get(name, ()) if f.label >= first or (f.label < 0 and not again)]
+        if findings:
+            _correct_dataturks(changed, faces, findings, audit.sizes[name], first=first)
+        lines.append(json.dumps(changed, ensure_ascii=False))
+    _write(Path(target), "\n".join(lines) + "\n")
+
+
+def _correct_dataturks(
+    record: dict[str, Any], faces: list[dict[str, Any]], findings: list[Finding], size: tuple[int, int], *, first: int
+) -> None:
+    removed: list[int] = []
+    added: list[dict[str, Any]] = []
+    for finding in findings:
+        box = corrected_box(finding, size)
+        points = [] if box is None else _points(box, size)
+        if finding.label < 0:
+            face = {"label": ["Face"], "notes": note(finding), "points": points}
+            added.append(face | {"imageWidth": size[0], "imageHeight": size[1]})
+            continue
+        if finding.label - first >= len(faces):
+            continue
+        annotation = faces[finding.label - first]
+        if finding.kind in REMOVED:
+            removed.append(id(annotation))
+            continue
+        annotation["notes"] = "; ".join(n for n in (annotation.get("notes"), note(finding)) if n)
+        if points:
+            annotation["points"] = points
+    record["annotation"] = [a for a in record.get("annotation") or [] if id(a) not in removed] + added
+
+
+def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
+    """COCO JSON with the audit's corrections; ids, categories and further fields of annotations stay."""
+    document = copy.deepcopy(read_json(Path(source)))
+    try:
+        by_photo = _group(audit.findings)
+        wanted = face_categories(document, {"face"}, Path(source))
+        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        ids = {name: image_id for image_id, name in names.items()}
+        kept, index = [], dict.fromkeys(names, -1)
+        for annotation in document["annotations"]:
+            image_id = annotation["image_id"]
+            if annotation["category_id"] not in wanted:
+                kept.append(annotation)
+                continue
+            index[image_id] = index.get(image_id, -1) + 1
+            mine = [f for f in by_photo.get(names.get(image_id, ""), ()) if f.label == index[image_id]]
+            if not any(f.kind in REMOVED for f in mine):
+                kept.append(_correct_coco(annotation, mine, audit.sizes))
+        next_id = max((a["id"] for a in document["annotations"]), default=0) + 1
+        category = min(wanted)
+        new = [f for f in audit.findings if f.label < 0 and f.photo in ids]
+        for number, finding in enumerate(new, next_id):
+            base = {"id": number, "image_id": ids[finding.photo], "category_id": category, "iscrowd": 0}
+            kept.append(_correct_coco(base, [finding], audit.sizes))
+        document["annotations"] = kept
+    except (KeyError, TypeError, IndexError) as e:
+        raise DataError(f"{source}: not COCO JSON as expected: {type(e).__name__} {e}") from e
+    _write(Path(target), json.dumps(document, indent=1))
+
+
+def _correct_coco(annotation: dict[str, Any], findings: Sequence[Finding], sizes: Sizes) -> dict[str, Any]:
+    for finding in findings:
+        annotation["audit"] = "; ".join(n for n in (annotation.get("audit"), note(finding)) if n)
+        box = corrected_box(finding, sizes[finding.photo])
+        if box is not None:
+            x1, y1, x2, y2 = (float(v) for v in box)
+            annotation["bbox"] = [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]
+            annotation["area"] = round((x2 - x1) * (y2 - y1), 2)
+    return annotation
+
+
+def corrected_box(finding: Finding, size_wh: tuple[int, int]) -> npt.NDArray[np.float32] | None:
+    """The proposed box, float32 [4] in pixels; None where the label's own box stays."""
+    if finding.kind in (*RESIZED, "unlabelled"):
+        return finding.detection_xyxy
+    if finding.kind == "outside" and finding.label_xyxy is not None:
+        return finding.label_xyxy.clip(0, np.array([*size_wh, *size_wh], np.float32))
+    return None
+
+
+def note(finding: Finding) -> str:
+    """What a reviewer reads beside the change."""
+    was = "" if finding.label_xyxy is None else f", was {[round(float(v), 1) for v in finding.label_xyxy]}"
+    texts = {
+        "unlabelled": f"audit: added, found with score {finding.score:.2f}",
+        "undetected": "audit: check, the detector finds nothing here",
+        "outside": f"audit: clipped to the photo{was}",
+    }
+    return texts.get(finding.kind, f"audit: {finding.kind}, box of the detector (score {finding.score:.2f}){was}")
+
+
+def _points(box: npt.NDArray[np.float32], size: tuple[int, int]) -> list[dict[str, float]]:
+    width, height = size
+    return [{"x": float(box[i]) / width, "y": float(box[i + 1]) / height} for i in (0, 2)]
+
+
+def _group(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.photo, []).append(finding)
+    return groups
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pipeline.summary import Summary
 
 USER_ERRORS = ("facedet.errors", "emotion.errors", "pipeline.errors")
+FORMAT_HELP = (
+    "What to write, repeatable or with commas: pictures, jsonl, csv, coco, coco-emotions, yolo, yolo-emotions, voc, "
+    "dataturks. Without it: pictures, jsonl, csv."
+)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -61,9 +65,7 @@ def annotate(
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse photos with more pixels.")] = 200_000_000,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model and worker.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Photos worked on at once.")] = 1,
-    formats: Annotated[
-        list[str] | None, typer.Option("--format", help="What to write, repeatable: pictures, jsonl, csv.")
-    ] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help=FORMAT_HELP)] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Write annotated pictures.")] = True,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Let another detector step in when the wanted one fails.")

@@ -84,9 +84,13 @@ def annotate(
 
     pipelines: one per worker. resume: go on with a killed run of the same photos and settings. on_reading is called
     for every photo, in order, also for those done before. on_note gets a sentence worth telling.
-    Raises OutputError when `out` cannot be written, is in use or holds another run; what is done is kept for resume.
+    Raises UsageError when a format cannot hold these photos; OutputError when `out` cannot be written, is in use or
+    holds another run: what is done is kept for resume.
     """
     started = time.perf_counter()
+    for check in (SINKS[name].check for name in settings.formats):
+        if check is not None:
+            check([source.name for source in sources])
     with Journal(out) as journal:
         run = describe_run(sources, settings, pipelines[0])
         done = _begin(journal, run, resume=resume, on_note=on_note)
@@ -145,8 +149,7 @@ def _begin(journal: Journal, run: dict[str, Any], *, resume: bool, on_note: Call
 
 def _write_outputs(journal: Journal, out: Path, *, run: dict[str, Any], settings: RunSettings) -> None:
     for name in settings.formats:
-        file_name, write = SINKS[name]
-        write(journal.readings(), out / file_name, staging=journal.folder)
+        SINKS[name].write(journal.readings(), out / SINKS[name].name, staging=journal.folder)
     with whole_file(out / RUN_FILE, staging=journal.folder) as stream:
         stream.write(json.dumps(run, indent=1, ensure_ascii=False).encode() + b"\n")
 

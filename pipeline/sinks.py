@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from emotion import EMOTIONS
+from pipeline import formats
 from pipeline.draw import draw_faces
 from pipeline.errors import DataError, PhotoError
 from pipeline.reading import PhotoReading
@@ -69,11 +72,33 @@ def write_csv(readings: Iterable[PhotoReading], path: Path, *, staging: Path | N
         text.detach()
 
 
-SINKS: dict[str, tuple[str, Callable[..., None]]] = {
-    "jsonl": ("results.jsonl", write_results),
-    "csv": ("faces.csv", write_csv),
+class Writer(Protocol):
+    """Writes all readings to one file or folder, whole."""
+
+    def __call__(self, readings: Iterable[PhotoReading], path: Path, *, staging: Path | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sink:
+    """An output of a whole run: its file or folder in the output folder, what writes it, and a check of the photos'
+    names that is made before the run begins."""
+
+    name: str
+    write: Writer
+    check: Callable[[Sequence[str]], None] | None = None
+
+
+SINKS: dict[str, Sink] = {
+    "jsonl": Sink("results.jsonl", write_results),
+    "csv": Sink("faces.csv", write_csv),
+    "coco": Sink("coco.json", formats.write_coco),
+    "coco-emotions": Sink("coco_emotions.json", formats.write_coco_emotions),
+    "yolo": Sink("yolo", formats.write_yolo, formats.check_stems),
+    "yolo-emotions": Sink("yolo_emotions", formats.write_yolo_emotions, formats.check_stems),
+    "voc": Sink("voc", formats.write_voc, formats.check_stems),
+    "dataturks": Sink("dataturks.json", formats.write_dataturks),
 }
-"""Outputs of a whole run by format: the file's name and what writes it. Adding one is a function and a line."""
+"""Outputs by the name that --format takes. Adding one is a function and a line."""
 
 
 def to_line(reading: PhotoReading) -> str:

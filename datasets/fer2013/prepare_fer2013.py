@@ -3,7 +3,8 @@
     python datasets/fer2013/prepare_fer2013.py [PATH]
 
 PATH is fer2013.csv, Kaggle's archive.zip or its unpacked folder; default $CROWDMOOD_DATASETS/fer2013/archive.zip.
-Nothing is written: `emotion train` and `emotion evaluate` read PATH as it is. Exit code 1 when a count differs or a split is missing.
+Nothing is written: `emotion train` and `emotion evaluate` read PATH as it is.
+Exit code 1 when a count differs or a split is missing.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from facedet.boxes import iou_matrix as iou_matrix
+from facedet.boxes import iou_matrix
 from facedet.data.raw import RawPhoto
 
 MIN_SIDE_PX = 1.0

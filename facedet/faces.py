@@ -51,7 +51,12 @@ class Faces:
 
     @classmethod
     def from_raw(
-        cls, boxes_xyxy: npt.ArrayLike, scores: npt.ArrayLike, image_size_wh: tuple[int, int], *, min_side_px: float = 1.0
+        cls,
+        boxes_xyxy: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        image_size_wh: tuple[int, int],
+        *,
+        min_side_px: float = 1.0,
     ) -> Faces:
         """Make valid faces of a detector's raw output: clip to the image, drop slivers under `min_side_px`, sort.
 

@@ -20,6 +20,7 @@ EXTRAS = {
         "onnx>=1.16",
         "onnxscript>=0.1",
         "pycocotools>=2.0.8",
+        "pyyaml>=6",
         "scikit-learn>=1.4",
         "scipy>=1.11",
         "matplotlib>=3.8",

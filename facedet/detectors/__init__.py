@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from facedet.errors import ConfigError, WeightsError
+from facedet.errors import ConfigError, MissingExtra, WeightsError
 from facedet.faces import Faces
 
 
@@ -46,12 +46,43 @@ def _haar(*, scale: int | None, threads: int | None, min_score: float | None, mi
     return HaarDetector(scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)
 
 
+def _faster_rcnn(
+    path: Path, *, scale: int | None, threads: int | None, min_score: float | None, min_face_px: int | None
+) -> FaceDetector:
+    try:
+        from facedet.detectors.faster_rcnn import FasterRCNNDetector
+    except ImportError as e:
+        raise MissingExtra(f"{path}: Faster R-CNN needs torch and torchvision: pip install 'crowdmood[train]'") from e
+    return FasterRCNNDetector(path, scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)
+
+
+def _compact(
+    *, scale: int | None, threads: int | None, min_score: float | None, min_face_px: int | None
+) -> FaceDetector:
+    from facedet.detectors.compact import load_compact
+
+    return load_compact(scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)
+
+
+def _compact_file(
+    path: Path, *, scale: int | None, threads: int | None, min_score: float | None, min_face_px: int | None
+) -> FaceDetector:
+    from facedet.detectors.compact import load_compact
+
+    return load_compact(path, scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)
+
+
 DETECTORS: dict[str, Builder] = {
+    "compact": _compact,
     "haar": _haar,
 }
 """Detectors that need no file from the user, by name."""
 
-CHECKPOINTS: dict[str, CheckpointBuilder] = {}
+CHECKPOINTS: dict[str, CheckpointBuilder] = {
+    ".onnx": _compact_file,
+    ".pth": _faster_rcnn,
+    ".pkl": _faster_rcnn,
+}
 """Detectors that are made of a user's weight file, by the file's suffix in lower case, with the dot."""
 
 DEFAULT_DETECTOR = "haar"

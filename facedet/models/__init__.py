@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from facedet.models.compact import compact
 from facedet.models.faster_rcnn import faster_rcnn_r18_fpn, faster_rcnn_r50_fpn, faster_rcnn_x101_fpn
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "compact": compact,
     "faster_rcnn_x101_fpn": faster_rcnn_x101_fpn,
     "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
     "faster_rcnn_r18_fpn": faster_rcnn_r18_fpn,

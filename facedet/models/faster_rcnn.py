@@ -6,7 +6,7 @@ tests/facedet/test_golden.py holds the outputs together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -154,6 +154,13 @@ def faster_rcnn_r18_fpn(
     return _assemble(
         backbone, hidden=256, pixel_std=FAIR_PIXEL_STD_BGR, preset=preset, min_score=min_score, nms_iou=nms_iou
     )
+
+
+FASTER_RCNNS: dict[str, Callable[..., FasterRCNN]] = {
+    "faster_rcnn_x101_fpn": faster_rcnn_x101_fpn,
+    "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
+    "faster_rcnn_r18_fpn": faster_rcnn_r18_fpn,
+}
 
 
 def _assemble(

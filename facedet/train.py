@@ -92,10 +92,9 @@ def train_compact(
     model = compact()
     if initial is not None:
         model.load_state_dict(initial)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
-    )
+    model = model.to(memory_format=torch.channels_last)
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     optimiser = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
     state = {"epoch": 0, "best": -1.0}
     if resume and (out / "last.pt").exists():
@@ -182,7 +181,7 @@ def run_metadata(config: CompactConfig, metrics: dict[str, Any]) -> dict[str, An
         "model": "compact",
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "metrics": metrics,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "commit": commit.stdout.strip() or "unknown",
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet.data.coco import Photo
+from facedet.data.images import read_photo
 from facedet.errors import DataError
 
 Box = npt.NDArray[np.float32]
@@ -55,20 +56,21 @@ class PhotoCache:
         key = str(photo.path)
         if key in self._images:
             return self._images[key]
-        image = cv2.imread(key, cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"{photo.path}: not a readable image")
+        image = read_photo(photo.path)
         if image.shape[:2] != (photo.height, photo.width):
             raise DataError(
-                f"{photo.path}: {image.shape[1]}x{image.shape[0]} pixels, its annotation says {photo.width}x{photo.height}"
+                f"{photo.path}: {image.shape[1]}x{image.shape[0]} pixels: expected {photo.width}x{photo.height} "
+                "as its annotation says"
             )
         if image.nbytes <= self._room:
             self._room -= image.nbytes
-            self._images[key] = image.astype(np.uint8, copy=False)
-        return image.astype(np.uint8, copy=False)
+            self._images[key] = image
+        return image
 
 
-def random_crop(photos: Sequence[Photo], index: int, cache: PhotoCache, recipe: CropRecipe, rng: np.random.Generator) -> Crop:
+def random_crop(
+    photos: Sequence[Photo], index: int, cache: PhotoCache, recipe: CropRecipe, rng: np.random.Generator
+) -> Crop:
     """A training crop that shows photo `index`, alone or in a mosaic with three random others."""
     if rng.random() >= recipe.mosaic:
         crop = _view(photos[index], cache, recipe, recipe.size, rng)
@@ -171,5 +173,5 @@ def _change_light(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt
         image = cv2.GaussianBlur(image, (3, 3), 0).astype(np.uint8, copy=False)
     elif chance < 0.16:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 70))])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return image

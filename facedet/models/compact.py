@@ -47,8 +47,7 @@ class Head(nn.Module):
         )
         self.out = nn.Conv2d(channels, 5, 1)
         nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)
-        nn.init.constant_(self.out.bias[:1], -math.log((1 - prior) / prior))
+        self.out.bias = nn.Parameter(torch.tensor([-math.log((1 - prior) / prior), 0.0, 0.0, 0.0, 0.0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.out(self.tower(x))
@@ -78,9 +77,7 @@ class Compact(nn.Module):
         p8, p16, p32 = (lateral(f) for lateral, f in zip(self.lateral, (f8, f16, f32), strict=True))
         p16 = p16 + F.interpolate(p32, scale_factor=2.0, mode="nearest")
         p8 = p8 + F.interpolate(p16, scale_factor=2.0, mode="nearest")
-        levels = [
-            decode(head(p), stride) for head, p, stride in zip(self.heads, (p8, p16, p32), STRIDES, strict=True)
-        ]
+        levels = [decode(head(p), stride) for head, p, stride in zip(self.heads, (p8, p16, p32), STRIDES, strict=True)]
         return torch.cat(levels, 1)
 
 

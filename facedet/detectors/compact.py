@@ -1,0 +1,229 @@
+"""`compact` on onnxruntime: passes over a photo at the right sizes, merged into one set of faces.
+
+A photo within NATIVE_SIDE_PX is read as it is. A larger one is read in overlapping tiles at full resolution, for its
+small faces, and once reduced, for the large ones; memory is bounded by a tile. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facedet.errors import WeightsError
+from facedet.faces import Faces
+
+Image = npt.NDArray[np.uint8]
+
+BLOCK_PX = 32
+"""Inputs are padded to a multiple of the network's coarsest stride."""
+PAD_GREY = 114
+"""What the network saw beyond photos in training."""
+MIN_INPUT_PX = 96
+"""Tiny photos get a border, so that a face may fill them."""
+NATIVE_SIDE_PX = 1664
+TILE_PX = 1280
+TILE_OVERLAP_PX = 192
+REDUCED_SIDE_PX = 1024
+BATCH_PIXELS = 1_600_000
+"""Images of one padded size share a batch up to about this many pixels."""
+SAME_FACE_IOU = 0.45
+MIN_SCORE = 0.35
+MODEL_PROPERTY = "crowdmood.detector"
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One look at a part of a photo: pixels = (photo pixels - offset) * scale + border.
+
+    cut_sides: whether the left, top, right and bottom end of the view cut through the photo.
+    """
+
+    photo: int
+    pixels: Image
+    scale: float
+    offset_xy: tuple[int, int]
+    border_px: int
+    cut_sides: tuple[bool, bool, bool, bool]
+
+
+class CompactDetector:
+    """Faces by the project's own network. Arguments as in `facedet.load_detector`.
+
+    weights: content of an ONNX file made by `facedet export`; where: its place, for errors. Raises WeightsError.
+    """
+
+    def __init__(
+        self,
+        weights: bytes,
+        *,
+        where: str,
+        name: str = "compact",
+        scale: int | None = None,
+        threads: int | None = None,
+        min_score: float | None = None,
+        min_face_px: int | None = None,
+    ) -> None:
+        self.name = name
+        self._session = open_session(weights, where, threads)
+        self._input = self._session.get_inputs()[0].name
+        self._scale = scale
+        self._min_score = MIN_SCORE if min_score is None else min_score
+        self._min_face_px = 1 if min_face_px is None else min_face_px
+
+    def detect(self, images: Sequence[Image]) -> list[Faces]:
+        """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3], sizes may differ."""
+        found: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
+        passes = (p for i, image in enumerate(images) for p in passes_of(image, photo=i, scale=self._scale))
+        for batch in _batches(passes):
+            outputs = self._session.run(None, {self._input: np.stack([_to_input(p.pixels) for p in batch])})[0]
+            for view, output in zip(batch, outputs, strict=True):
+                found[view.photo].append(self._faces_of(view, output))
+        return [self._merge(parts, image) for parts, image in zip(found, images, strict=True)]
+
+    def _faces_of(self, view: _Pass, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32 [N, 5] of one pass, in pixels of the photo: x1, y1, x2, y2, score."""
+        floor = np.log(max(self._min_score, 1e-6) / max(1 - self._min_score, 1e-6))
+        output = output[output[:, 0] >= floor]
+        boxes = output[:, 1:]
+        height, width = view.pixels.shape[:2]
+        left, top, right, bottom = view.cut_sides
+        whole = ~(
+            (left & (boxes[:, 0] < 2)) | (top & (boxes[:, 1] < 2))
+            | (right & (boxes[:, 2] > width - 2)) | (bottom & (boxes[:, 3] > height - 2))
+        )  # fmt: skip
+        boxes = (boxes[whole] - view.border_px) / view.scale + np.array(view.offset_xy * 2, np.float32)
+        scores = 1 / (1 + np.exp(-output[whole, :1]))
+        return np.concatenate([boxes, scores], 1).astype(np.float32)
+
+    def _merge(self, parts: list[npt.NDArray[np.float32]], image: Image) -> Faces:
+        size_wh = (image.shape[1], image.shape[0])
+        raw = np.concatenate(parts) if parts else np.zeros((0, 5), np.float32)
+        if len(raw) == 0:
+            return Faces.empty(size_wh)
+        corner_and_size = np.concatenate([raw[:, :2], raw[:, 2:4] - raw[:, :2]], 1)
+        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), raw[:, 4].tolist(), 0.0, SAME_FACE_IOU)
+        raw = raw[np.array(kept, np.intp).reshape(-1)]
+        return Faces.from_raw(raw[:, :4], raw[:, 4], size_wh, min_side_px=self._min_face_px)
+
+
+def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]:
+    """The looks at one photo. scale: long side in pixels to reduce to, None for full resolution."""
+    height, width = image.shape[:2]
+    if min(height, width) == 0:
+        return
+    side = max(height, width)
+    uncut = (False, False, False, False)
+    if scale is not None and side > scale:
+        pixels, ratio = _reduced(image, scale)
+        yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
+        return
+    if side <= NATIVE_SIDE_PX:
+        border = max(0, -(-(MIN_INPUT_PX - side) // 2))
+        pixels = image if border == 0 else _bordered(image, border, border, border, border)
+        yield _Pass(photo, pixels, 1.0, (0, 0), border, uncut)
+        return
+    pixels, ratio = _reduced(image, REDUCED_SIDE_PX)
+    yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
+    for y in _starts(height):
+        for x in _starts(width):
+            tile = image[y : y + TILE_PX, x : x + TILE_PX]
+            cut = (x > 0, y > 0, x + TILE_PX < width, y + TILE_PX < height)
+            yield _Pass(photo, tile, 1.0, (x, y), 0, cut)
+
+
+def load_compact(
+    path: Path | None = None,
+    *,
+    scale: int | None = None,
+    threads: int | None = None,
+    min_score: float | None = None,
+    min_face_px: int | None = None,
+) -> CompactDetector:
+    """The shipped detector (path None) or one exported from a run. Raises WeightsError, naming the file."""
+    source = path or resources.files("facedet") / "weights" / "compact.onnx"
+    try:
+        weights = source.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{source}: cannot be read: {error.strerror}") from None
+    name = "compact" if path is None else f"compact:{path.name}"
+    return CompactDetector(
+        weights, where=str(source), name=name,
+        scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px,
+    )  # fmt: skip
+
+
+def open_session(weights: bytes, where: str, threads: int | None) -> Any:
+    """An onnxruntime session; it has no common error class, so that whatever opening raises means damage."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{where}: damaged or no ONNX file: expected one made by `facedet export` ({reason})"
+        ) from None
+    made = session.get_modelmeta().custom_metadata_map.get(MODEL_PROPERTY)
+    if made != "compact":
+        raise WeightsError(
+            f"{where}: not a compact detector: expected {MODEL_PROPERTY}=compact in its metadata, got {made!r}"
+        )
+    return session
+
+
+def _batches(passes: Iterator[_Pass]) -> Iterator[list[_Pass]]:
+    """Neighbouring passes whose padded sizes agree, up to BATCH_PIXELS together."""
+    batch: list[_Pass] = []
+    for view in passes:
+        size = _padded_size(view.pixels)
+        full = (len(batch) + 1) * size[0] * size[1] > BATCH_PIXELS
+        if batch and (full or _padded_size(batch[0].pixels) != size):
+            yield batch
+            batch = []
+        batch.append(view)
+    if batch:
+        yield batch
+
+
+def _padded_size(pixels: Image) -> tuple[int, int]:
+    height, width = pixels.shape[:2]
+    return -(-height // BLOCK_PX) * BLOCK_PX, -(-width // BLOCK_PX) * BLOCK_PX
+
+
+def _to_input(pixels: Image) -> npt.NDArray[np.float32]:
+    height, width = _padded_size(pixels)
+    padded = _bordered(pixels, 0, height - pixels.shape[0], 0, width - pixels.shape[1])
+    return padded.transpose(2, 0, 1).astype(np.float32)
+
+
+def _bordered(image: Image, top: int, bottom: int, left: int, right: int) -> Image:
+    grey = (PAD_GREY, PAD_GREY, PAD_GREY)
+    return cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey).astype(
+        np.uint8, copy=False
+    )
+
+
+def _reduced(image: Image, side: int) -> tuple[Image, float]:
+    ratio = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), ratio
+
+
+def _starts(length: int) -> list[int]:
+    """Starts of the tiles that cover `length`, evenly spread, overlapping by at least TILE_OVERLAP_PX."""
+    if length <= TILE_PX:
+        return [0]
+    count = -(-(length - TILE_OVERLAP_PX) // (TILE_PX - TILE_OVERLAP_PX))
+    return [round(i * (length - TILE_PX) / (count - 1)) for i in range(count)]

@@ -1,0 +1,87 @@
+"""A trained compact detector as one ONNX file that needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from facedet.detectors.compact import MODEL_PROPERTY, open_session
+from facedet.errors import FacedetError, MissingExtra, WeightsError
+from facedet.models.compact import Compact, compact
+
+TOLERANCE = 1e-2
+"""Largest difference in pixels or logits between torch and the exported file."""
+
+
+def load_compact_checkpoint(path: str | Path) -> tuple[Compact, dict[str, Any]]:
+    """The network of a run's best.pt (or of the run folder) and its metadata. Raises WeightsError."""
+    path = Path(path)
+    file = path / "best.pt" if path.is_dir() else path
+    try:
+        saved = torch.load(file, weights_only=True, map_location="cpu")
+        network = compact()
+        network.load_state_dict(saved["network"])
+        return network.eval(), dict(saved["metadata"])
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror}") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{file}: expected a checkpoint of `facedet train --model compact` ({reason})") from None
+
+
+def export_compact(run_or_checkpoint: str | Path, out: str | Path) -> None:
+    """Write `out` as ONNX with dynamic batch, height and width, after comparing it with torch on a made picture.
+
+    The file's metadata holds the training metadata. Raises WeightsError, MissingExtra, and FacedetError when the
+    outputs differ by more than TOLERANCE.
+    """
+    network, metadata = load_compact_checkpoint(run_or_checkpoint)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    try:
+        write_onnx(network, metadata, part)
+        _compare_with_torch(network, part)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_onnx(network: Compact, metadata: dict[str, Any], path: Path) -> None:
+    """The graph and its metadata as they are; use `export_compact`, which also checks."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtra("export needs the onnx package: pip install 'crowdmood[train]'") from None
+    example = torch.zeros(1, 3, 96, 128)
+    axes = {"images": {0: "n", 2: "height", 3: "width"}, "points": {0: "n", 1: "p"}}
+    with warnings.catch_warnings():
+        # The newer, dynamo-based exporter needs one more package; tracing warns of shapes, which stay symbolic here.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (example,), str(path), input_names=["images"], output_names=["points"],
+            dynamic_axes=axes, opset_version=17, dynamo=False,
+        )  # fmt: skip
+    model = onnx.load(path)
+    model.producer_name = "crowdmood"
+    onnx.helper.set_model_props(model, {MODEL_PROPERTY: "compact", "crowdmood.metadata": json.dumps(metadata)})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _compare_with_torch(network: Compact, path: Path) -> None:
+    """Another size and batch than the traced one, so that a frozen shape shows."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 160, 96)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    session = open_session(path.read_bytes(), str(path), None)
+    actual = session.run(None, {session.get_inputs()[0].name: pixels})[0]
+    difference = float(np.abs(expected - actual).max()) if expected.shape == actual.shape else float("inf")
+    if not difference <= TOLERANCE:
+        raise FacedetError(f"{path}: outputs differ from torch's by {difference:.3g}: expected at most {TOLERANCE}")

@@ -1,0 +1,200 @@
+"""The compact detector: network, losses, crops, export and the passes over a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+import facedet
+from facedet.data.augment import CropRecipe, PhotoCache, random_crop
+from facedet.data.coco import Photo
+from facedet.detectors.compact import TILE_PX, CompactDetector, load_compact, passes_of
+from facedet.export import export_compact, load_compact_checkpoint
+from facedet.losses import Targets, assign, compact_losses, points_of
+from facedet.models.compact import compact
+from facedet.train import CompactConfig, train_compact
+
+
+def make_photo(folder: Path, name: str = "a.png", size: int = 160, faces: int = 2) -> Photo:
+    """Dark photo with bright discs as "faces"."""
+    import cv2
+
+    rng = np.random.default_rng(len(name) + faces)
+    image = rng.integers(0, 60, (size, size, 3), np.uint8)
+    boxes = []
+    for i in range(faces):
+        centre = (int(size * (i + 1) / (faces + 1)), size // 2)
+        cv2.circle(image, centre, 14, (200, 220, 240), -1)
+        boxes.append([centre[0] - 14, centre[1] - 14, centre[0] + 14, centre[1] + 14])
+    path = folder / name
+    cv2.imwrite(str(path), image)
+    return Photo(path, name, size, size, np.array(boxes, np.float32).reshape(-1, 4), np.zeros(faces, np.bool_))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network as ONNX, whose head is made bold enough to report boxes."""
+    folder = tmp_path_factory.mktemp("compact")
+    torch.manual_seed(0)
+    network = compact()
+    for head in network.heads:
+        torch.nn.init.normal_(head.out.weight, std=0.5)  # type: ignore[union-attr, arg-type]
+    torch.save({"network": network.state_dict(), "metadata": {"model": "compact"}}, folder / "best.pt")
+    export_compact(folder, folder / "compact.onnx")
+    return folder / "compact.onnx"
+
+
+def test_a_network_gives_a_score_and_a_box_per_grid_point() -> None:
+    output = compact().eval()(torch.zeros(2, 3, 64, 96))
+    assert output.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 5)
+
+
+def test_assignment_gives_each_face_at_least_one_point_near_it() -> None:
+    points, strides = points_of(128)
+    truth = torch.tensor([[10.0, 10, 22, 24], [60, 50, 120, 118]])
+    boxes = torch.cat([points - 8, points + 8], 1)
+    matched, faces = assign(torch.zeros(len(points)), boxes, truth, points, strides)
+    assert set(faces.tolist()) == {0, 1}
+    centres = (truth[faces, :2] + truth[faces, 2:]) / 2
+    assert ((points[matched] - centres).abs().max(1).values <= 64).all()
+
+
+def test_assignment_without_faces_is_empty() -> None:
+    points, strides = points_of(64)
+    matched, faces = assign(torch.zeros(len(points)), torch.zeros(len(points), 4), torch.zeros(0, 4), points, strides)
+    assert len(matched) == len(faces) == 0
+
+
+def test_ignored_faces_neither_reward_nor_cost() -> None:
+    points, _ = points_of(64)
+    confident = torch.cat([torch.full((len(points), 1), 3.0), points - 8, points + 8], 1)[None]
+    everywhere = torch.tensor([[0.0, 0, 64, 64]])
+    nothing = torch.zeros(0, 4)
+    punished = compact_losses(confident, [Targets(nothing, nothing)], 64)
+    ignored = compact_losses(confident, [Targets(nothing, everywhere)], 64)
+    partial = compact_losses(confident, [Targets(nothing, nothing, partial=True)], 64)
+    assert punished["score"] > 1
+    assert ignored["score"] == 0
+    assert partial["score"] == 0
+
+
+@pytest.mark.parametrize("faces", [0, 1, 5])
+def test_crops_have_the_asked_size_and_boxes_inside(tmp_path: Path, faces: int) -> None:
+    photos = [make_photo(tmp_path, faces=faces)]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        crop = random_crop(photos, 0, PhotoCache(), CropRecipe(size=96), rng)
+        assert crop.image.shape == (96, 96, 3)
+        assert crop.image.dtype == np.uint8
+        assert ((crop.boxes_xyxy >= 0) & (crop.boxes_xyxy <= 96)).all()
+        assert (crop.boxes_xyxy[:, 2:] > crop.boxes_xyxy[:, :2]).all()
+
+
+def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
+    config = CompactConfig(epochs=4, batch_size=2, warmup_steps=2, ema_decay=0.5, crop=CropRecipe(size=96))
+    lines: list[dict[str, float]] = []
+    train_compact(config, photos, tmp_path / "whole", report=lines.append)
+    assert lines[-1]["loss_score"] + lines[-1]["loss_box"] < lines[0]["loss_score"] + lines[0]["loss_box"]
+
+    class Killed(Exception):
+        pass
+
+    def kill_in_third_epoch(line: dict[str, float]) -> None:
+        if line["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_compact(config, photos, tmp_path / "killed", report=kill_in_third_epoch)
+    train_compact(config, photos, tmp_path / "killed", resume=True)
+    one, _ = load_compact_checkpoint(tmp_path / "whole")
+    two, _ = load_compact_checkpoint(tmp_path / "killed")
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(facedet.ConfigError) as caught:
+        train_compact(CompactConfig(epochs=0, lr=-1, crop=CropRecipe(size=50)), [], tmp_path / "run")
+    assert len(caught.value.faults) == 4
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(facedet.WeightsError, match=r"best\.pt: expected a checkpoint"):
+        load_compact_checkpoint(tmp_path)
+
+
+def test_onnx_equals_torch(exported: Path) -> None:
+    """Also at another size than export itself compares."""
+    import onnxruntime
+
+    network, _ = load_compact_checkpoint(exported.parent)
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 224)).astype(np.float32)
+    session = onnxruntime.InferenceSession(exported.read_bytes())
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(session.run(None, {"images": pixels})[0], expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (10, 10), (60, 60), (96, 33), (1700, 40), (40, 2000)])
+def test_any_photo_size_gives_valid_faces(exported: Path, size_wh: tuple[int, int]) -> None:
+    detector = load_compact(exported, threads=1, min_score=0.01)
+    image = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
+    faces = detector.detect([image])[0]
+    assert faces.image_size_wh == size_wh
+
+
+def test_a_batch_gives_what_single_photos_give(exported: Path) -> None:
+    detector = load_compact(exported, threads=1, min_score=0.01)
+    rng = np.random.default_rng(0)
+    images: list[npt.NDArray[np.uint8]] = [
+        rng.integers(0, 256, shape, np.uint8) for shape in ((120, 130, 3), (125, 128, 3), (64, 200, 3))
+    ]
+    together = detector.detect(images)
+    for image, faces in zip(images, together, strict=True):
+        alone = detector.detect([image])[0]
+        np.testing.assert_allclose(faces.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+    assert detector.detect([]) == []
+
+
+def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
+    image = np.zeros((2500, 4000, 3), np.uint8)
+    covered = np.zeros((2500, 4000), bool)
+    reduced, *tiles = list(passes_of(image, photo=0, scale=None))
+    assert max(reduced.pixels.shape) < TILE_PX
+    for tile in tiles:
+        assert max(tile.pixels.shape) <= TILE_PX
+        x, y = tile.offset_xy
+        covered[y : y + tile.pixels.shape[0], x : x + tile.pixels.shape[1]] = True
+    assert covered.all()
+
+
+def test_scale_reduces_but_never_enlarges() -> None:
+    (small,) = passes_of(np.zeros((50, 100, 3), np.uint8), photo=0, scale=640)
+    (large,) = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
+    assert small.pixels.shape[1] == 100
+    assert large.pixels.shape[:2] == (160, 640)
+    assert large.scale == pytest.approx(0.32)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(200)])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(content)
+    with pytest.raises(facedet.WeightsError, match=r"mine\.onnx"):
+        facedet.load_detector(path)
+
+
+def test_a_foreign_network_is_refused(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(exported)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(facedet.WeightsError, match="not a compact detector"):
+        CompactDetector((tmp_path / "other.onnx").read_bytes(), where="other.onnx")

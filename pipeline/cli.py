@@ -18,6 +18,7 @@ from pipeline.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from pipeline.reading import PhotoReading
     from pipeline.run import RunSettings
+    from pipeline.sources import Source
     from pipeline.summary import Summary
 
 USER_ERRORS = ("facedet.errors", "emotion.errors", "pipeline.errors")
@@ -52,8 +53,12 @@ def _commands() -> None:
 
 @app.command()
 def annotate(
-    photos: Annotated[list[str], typer.Argument(help="Photos, folders (searched recursively) or quoted globs.")],
+    photos: Annotated[
+        list[str] | None,
+        typer.Argument(help="Photos, folders (searched recursively), quoted globs, URLs, or - for paths on stdin."),
+    ] = None,
     *,
+    list_file: Annotated[Path | None, typer.Option("--list", help="File with a path or URL per line.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("crowdmood-out"),
     detector: Annotated[str | None, typer.Option(help="Face detector: a name or a weight file.")] = None,
     emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
@@ -63,6 +68,10 @@ def annotate(
         float | None, typer.Option(min=0, help="Give smaller faces no emotion but `too_small`, in pixels.")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse photos with more pixels.")] = 200_000_000,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch URLs of private addresses (own machine, local network) too.")
+    ] = False,
+    max_download: Annotated[int, typer.Option(min=1, help="Refuse to fetch more bytes per photo.")] = 50_000_000,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model and worker.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Photos worked on at once.")] = 1,
     formats: Annotated[list[str] | None, typer.Option("--format", help=FORMAT_HELP)] = None,
@@ -83,6 +92,7 @@ def annotate(
     """
     from pipeline.crowd_pipeline import MIN_LEGIBLE_PX
     from pipeline.run import RunSettings
+    from pipeline.web import WebLimits
 
     written = _formats(formats)
     settings = RunSettings(
@@ -96,11 +106,13 @@ def annotate(
         formats=tuple(name for name in written if name != "pictures"),
         pictures=images and "pictures" in written,
         timing=timing,
+        web=WebLimits(max_bytes=max_download, allow_private=allow_private),
         workers=workers,
         threads=threads,
     )
     warnings.filterwarnings("ignore", module="PIL")  # on damaged EXIF and the like; what matters ends in `error`
-    summary = _run(photos, out, settings=settings, resume=resume, quiet=quiet or as_json)
+    sources = _sources(photos or [], list_file, out)
+    summary = _run(sources, out, settings=settings, resume=resume, quiet=quiet or as_json)
     if as_json:
         typer.echo(json.dumps({"out": str(out), **summary.to_dict()}, ensure_ascii=False))
     elif not quiet:
@@ -109,13 +121,23 @@ def annotate(
         raise typer.Exit(1)
 
 
-def _run(photos: list[str], out: Path, *, settings: RunSettings, resume: bool, quiet: bool) -> Summary:
-    """Find the photos, load the models, do the work; Ctrl-C and a full disk say how to go on."""
+def _sources(photos: list[str], list_file: Path | None, out: Path) -> list[Source]:
+    """What the arguments, the list file and standard input mean."""
+    from pipeline.sources import find_photos, read_list
+
+    if not photos and list_file is None:
+        raise UsageError("expected photos, folders, globs or URLs, - for paths on standard input, or --list FILE")
+    listed = read_list(list_file) if list_file is not None else []
+    if "-" in photos:
+        listed += read_list(None)
+    return find_photos([photo for photo in photos if photo != "-"], listed=listed, exclude=out)
+
+
+def _run(sources: list[Source], out: Path, *, settings: RunSettings, resume: bool, quiet: bool) -> Summary:
+    """Load the models, do the work; Ctrl-C and a full disk say how to go on."""
     from pipeline.run import annotate as annotate_all
     from pipeline.run import load_pipelines
-    from pipeline.sources import find_photos
 
-    sources = find_photos(photos, exclude=out)
     pipelines = load_pipelines(settings)
     reason = pipelines[0].detectors.load_failure
     if reason is not None:

@@ -21,6 +21,7 @@ from pipeline.sinks import SINKS
 from pipeline.sources import Source
 from pipeline.stages import Stages, blocks_of
 from pipeline.summary import Summary
+from pipeline.web import DEFAULT_LIMITS, WebLimits
 from pipeline.whole_file import whole_file
 
 PICTURES = "annotated"
@@ -46,6 +47,7 @@ class RunSettings:
     formats: tuple[str, ...] = ("jsonl", "csv")
     pictures: bool = True
     timing: bool = True
+    web: WebLimits = DEFAULT_LIMITS
     workers: int = 1
     threads: int | None = None
 
@@ -102,6 +104,7 @@ def annotate(
             pictures=out / PICTURES if settings.pictures else None,
             staging=journal.folder,
             timing=settings.timing,
+            web=settings.web,
         )
 
         def note(readings: list[PhotoReading]) -> None:
@@ -122,7 +125,7 @@ def annotate(
 def describe_run(sources: Sequence[Source], settings: RunSettings, pipeline: CrowdPipeline) -> dict[str, Any]:
     """What decides the outputs: settings, models, photos. Runs of equal description may continue each other."""
     names = "\n".join(source.name for source in sources)
-    kept = {name: value for name, value in asdict(settings).items() if name not in ("workers", "threads")}
+    kept = {name: value for name, value in asdict(settings).items() if name not in ("workers", "threads", "web")}
     return {
         **kept,
         "formats": list(settings.formats),

@@ -1,46 +1,73 @@
-"""Which photos a command line means: files, folders (recursive) and globs, in a fixed order, each once."""
+"""Which photos a command line means: files, folders, globs, lists and URLs, in a fixed order, each once."""
 
 from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UsageError
+from pipeline.photos import DEFAULT_MAX_PIXELS, Photo, load_photo, probe_size_wh
+from pipeline.web import DEFAULT_LIMITS, WebLimits, fetch, is_url, name_of_url
 
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 )
 """What folders are searched for. The last three cannot be decoded: an error line is better than silence."""
+URL_PIXELS = 4_000_000
+"""What a photo behind a URL is taken for before it is fetched."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One photo to read. path: where it is. name: relative path with "/", unique within a run, valid UTF-8."""
+    """One photo to read. at: its path, or its URL as text. name: relative path with "/", unique, valid UTF-8."""
 
-    path: Path
+    at: Path | str
     name: str
 
+    def load(self, *, max_pixels: int = DEFAULT_MAX_PIXELS, web: WebLimits = DEFAULT_LIMITS) -> Photo:
+        """Fetch and decode it. Raises PhotoError."""
+        return load_photo(fetch(self.at, limits=web) if isinstance(self.at, str) else self.at, max_pixels=max_pixels)
 
-def find_photos(arguments: Sequence[str | os.PathLike[str]], *, exclude: Path | None = None) -> list[Source]:
-    """The photos that files, folders and glob patterns mean, in the order given, sorted within a folder or pattern.
+    def probe_pixels(self) -> int:
+        """Its size in pixels by its header, 0 when that cannot be read; for URLs a guess."""
+        if isinstance(self.at, str):
+            return URL_PIXELS
+        width, height = probe_size_wh(self.at) or (0, 0)
+        return width * height
 
+
+def find_photos(
+    arguments: Sequence[str | os.PathLike[str]], *, listed: Sequence[str] = (), exclude: Path | None = None
+) -> list[Source]:
+    """The photos that files, folders, glob patterns and URLs mean, in the order given, sorted within a folder.
+
+    listed: more files and URLs, taken as they are: one that does not exist is an error of that photo, not of the run.
     Names are relative to the folder given, or to the deepest folder that holds all that was given, so that two photos
     of one name in different folders stay apart. Hidden files and what a run wrote into `exclude` (the output folder)
     are left out of folders and patterns. Raises UsageError for what does not exist, and when there is no photo at all.
     """
     skipped = frozenset() if exclude is None else frozenset({_absolute(exclude), _absolute(exclude) / "annotated"})
     roots: list[Path] = []
-    found: dict[Path, None] = {}
-    for argument in arguments:
-        root, paths = _expand(os.fspath(argument), skipped)
+    found: dict[Path | str, None] = {}
+    for argument in [os.fspath(argument) for argument in arguments]:
+        if is_url(argument):
+            found[argument] = None
+            continue
+        root, paths = _expand(argument, skipped)
         roots.append(root)
         found.update(dict.fromkeys(paths))
+    for line in listed:
+        at = line if is_url(line) else _absolute(Path(line))
+        found[at] = None
+        if isinstance(at, Path):
+            roots.append(at.parent)
     if not found:
         kinds = ", ".join(sorted(PHOTO_SUFFIXES))
-        raise UsageError(f"no photos in {', '.join(str(a) for a in arguments) or 'nothing'} (looked for {kinds})")
+        raise UsageError(f"no photos in {', '.join(map(str, arguments)) or 'the list'} (looked for {kinds})")
     return _named(found, roots)
 
 
@@ -86,9 +113,30 @@ def _is_wanted(path: Path, folder: Path, skipped: frozenset[Path]) -> bool:
     return not any(folder / parent in skipped for parent in below if parent != Path())
 
 
-def _named(paths: Iterable[Path], roots: Sequence[Path]) -> list[Source]:
-    base = Path(os.path.commonpath(roots))
-    return [Source(path, valid_text(path.relative_to(base).as_posix())) for path in paths]
+def read_list(path: Path | None) -> list[str]:
+    """Paths and URLs out of a file, or of standard input when None: one per line, or ended by NUL (`find -print0`).
+
+    Raises UsageError when it cannot be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path or 'standard input'}: cannot be read: {error.strerror or error}") from error
+    parts = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(part) for part in parts if part.strip()]
+
+
+def _named(places: Iterable[Path | str], roots: Sequence[Path]) -> list[Source]:
+    base = Path(os.path.commonpath(roots)) if roots else Path()
+    sources: dict[str, Source] = {}
+    for at in places:
+        name = name_of_url(at) if isinstance(at, str) else valid_text(at.relative_to(base).as_posix())
+        number = 1
+        while name in sources:  # two URLs, or a URL and a path, may come to one name
+            number += 1
+            name = str(PurePosixPath(name).with_stem(f"{PurePosixPath(name).stem}-{number}"))
+        sources[name] = Source(at, name)
+    return list(sources.values())
 
 
 def _absolute(path: Path) -> Path:

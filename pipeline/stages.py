@@ -18,10 +18,11 @@ from typing import TypeVar
 
 from pipeline.crowd_pipeline import CrowdPipeline, Detected
 from pipeline.errors import DetectorError, OutputError, PhotoError
-from pipeline.photos import Photo, load_photo, probe_size_wh
+from pipeline.photos import Photo
 from pipeline.reading import PhotoReading
 from pipeline.sinks import write_picture
 from pipeline.sources import Source
+from pipeline.web import DEFAULT_LIMITS, WebLimits
 
 BLOCK_PHOTOS = 8
 BLOCK_PIXELS = 32_000_000
@@ -50,8 +51,8 @@ def blocks_of(sources: Iterable[Source], *, max_pixels: int) -> Iterator[Block]:
     waiting: list[Source] = []
     total = 0
     for source in sources:
-        width, height = probe_size_wh(source.path) or (0, 0)
-        pixels = width * height if width * height <= max_pixels else 0
+        probed = source.probe_pixels()
+        pixels = probed if probed <= max_pixels else 0
         if waiting and (len(waiting) >= BLOCK_PHOTOS or total + pixels > BLOCK_PIXELS):
             yield Block(tuple(waiting), total)
             waiting, total = [], 0
@@ -86,6 +87,7 @@ class Stages:
         pictures: Path | None,
         staging: Path,
         timing: bool = True,
+        web: WebLimits = DEFAULT_LIMITS,
     ) -> None:
         """pictures: folder for annotated pictures, None for none. staging: folder for unfinished files."""
         self._free: queue.SimpleQueue[CrowdPipeline] = queue.SimpleQueue()
@@ -96,6 +98,7 @@ class Stages:
         self._pictures = pictures
         self._staging = staging
         self._timing = timing
+        self._web = web
 
     def run(self, blocks: Iterable[Block], on_done: Callable[[list[PhotoReading]], None]) -> None:
         """Work through all blocks; `on_done` gets each block's readings, in order, in the calling thread.
@@ -126,7 +129,7 @@ class Stages:
     def _decode_one(self, source: Source) -> _Decoded:
         started = time.perf_counter()
         try:
-            photo, error = load_photo(source.path, max_pixels=self._max_pixels), None
+            photo, error = source.load(max_pixels=self._max_pixels, web=self._web), None
         except PhotoError as refused:
             photo, error = None, refused.reason
         return _Decoded(source, photo, 1000 * (time.perf_counter() - started), error)

@@ -74,7 +74,13 @@ def evaluate(
     engine = load_detector(detector, scale=scale, threads=threads, min_score=min_score)
     with _progress() as progress:
         task = progress.add_task("photos", total=len(dataset))
-        result = measure(engine, dataset, protocol, on_photo=lambda done: progress.update(task, completed=done))
+        result = measure(
+            engine,
+            dataset,
+            protocol,
+            test_scale=None if scale is None else f"long side {scale} px",
+            on_photo=lambda done: progress.update(task, completed=done),
+        )
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
     else:

@@ -31,7 +31,7 @@ class Detector(Protocol):
 class Evaluation:
     """What one detector reaches on one data set.
 
-    scale: the test scale, "native" or the long side in pixels. faces: those that count (WIDER: at "hard").
+    scale: the test scale in words, say "native" or "long side 640 px". faces: those that count (WIDER: at "hard").
     metrics: name -> value in [0, 1], None where the set holds nothing to measure. curves: name -> float64 [K, 2],
     recall and precision. detections: one value per photo, in the data set's order. operating_point: the score
     threshold with the best F1 at IoU 0.5.
@@ -66,13 +66,15 @@ def evaluate(
     dataset: FaceDataset,
     protocol: str = "coco",
     *,
+    test_scale: str | None = None,
     on_photo: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run `detector` on every photo and measure it.
 
     protocol: "coco", or "wider", which needs WIDER's `ground_truth` folder beside the data set's images and counts
-    the photos present only. on_photo: called with the number of photos done. For full curves give the detector a
-    low score threshold. Raises ConfigError for an unknown protocol, DataError for photos that cannot be read.
+    the photos present only. test_scale: for the report; default what the detector's `test_scale` says.
+    on_photo: called with the number of photos done. For full curves give the detector a low score threshold.
+    Raises ConfigError for an unknown protocol, DataError for photos that cannot be read.
     """
     _check_protocol(protocol)
     start = perf_counter()
@@ -84,9 +86,9 @@ def evaluate(
     ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
     metrics, curves, faces = measure(dataset, detections, protocol)
     name = str(getattr(detector, "name", type(detector).__name__))
-    scale = getattr(detector, "scale", None)
+    scale = test_scale or str(getattr(detector, "test_scale", "native"))
     return Evaluation(
-        name, dataset.name, protocol, "native" if scale is None else str(scale),
+        name, dataset.name, protocol, scale,
         len(dataset), faces, ms, metrics, curves, tuple(detections),
         operating_point(dataset, detections, match_all(dataset, detections)),
     )  # fmt: skip

@@ -27,7 +27,7 @@ def draw_boxes(
 ) -> Image:
     """A copy of `image` (BGR uint8) with boxes, lines as thick as its size asks for, and a short text above each."""
     canvas = image.copy()
-    thickness = max(1, round(max(image.shape[:2]) / 500))
+    thickness = max(1, round(max(image.shape[:2]) / 300))
     for i, box in enumerate(boxes_xyxy):
         x1, y1, x2, y2 = (round(float(v)) for v in box)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness)

@@ -107,7 +107,7 @@ class Fixed:
     """A detector that finds the same box everywhere."""
 
     name = "fixed"
-    scale = 640
+    test_scale = "long side 640 px"
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         return [Faces.from_raw([[10, 20, 40, 60]], [0.5], (i.shape[1], i.shape[0])) for i in images]
@@ -129,7 +129,12 @@ def test_evaluate_by_widers_protocol(tmp_path: Path) -> None:
     assert result.metrics == pytest.approx({"easy": 1.0, "medium": 1.0, "hard": 1.0})
     assert seen == [1]
     report = json.loads(json.dumps(result.as_dict()))
-    assert (report["detector"], report["scale"], report["photos"], report["faces"]) == ("fixed", "640", 1, 1)
+    assert (report["detector"], report["scale"], report["photos"], report["faces"]) == (
+        "fixed",
+        "long side 640 px",
+        1,
+        1,
+    )
     assert report["max_detections"] == 1000
 
 

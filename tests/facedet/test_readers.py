@@ -1,0 +1,381 @@
+"""Every annotation format: what is read, what is refused with which message, and agreement with supervision."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facedet.data.coco import load_coco, read_coco
+from facedet.data.dataturks import read_dataturks, read_records
+from facedet.data.raw import name_of_url
+from facedet.data.voc import read_voc
+from facedet.data.wider import is_wider, load_wider, read_wider
+from facedet.data.yolo import read_yolo
+from facedet.errors import DataError
+from tests.facedet.photos import record, write_lines, write_photo
+
+ONE = [[0.1, 0.2, 0.5, 0.6]]
+
+
+# Dataturks
+
+
+@pytest.mark.parametrize("shape", ["lines", "one line", "data", "array", "array with BOM", "blank lines"])
+def test_dataturks_shapes(tmp_path: Path, shape: str) -> None:
+    records = [record("a.jpg", ONE), record("b.jpg", [])][: 1 if shape == "one line" else 2]
+    text = {
+        "data": json.dumps({"data": records}, indent=2),
+        "array": json.dumps(records, indent=2),
+        "array with BOM": "\ufeff" + json.dumps(records),
+        "blank lines": "\n\n".join(json.dumps(r) for r in records) + "\n\n",
+    }.get(shape, "\n".join(json.dumps(r) for r in records))
+    path = tmp_path / "faces.json"
+    path.write_text(text, encoding="utf-8")
+    photos = read_dataturks(path)
+    assert [p.name for p in photos] == ["a.jpg", "b.jpg"][: len(records)]
+    np.testing.assert_allclose(photos[0].corners, ONE)
+    assert photos[0].relative
+    assert photos[0].declared_wh == (120, 80)
+
+
+@pytest.mark.parametrize(
+    ("change", "faces"),
+    [
+        ({}, 1),
+        ({"label": "Face"}, 1),
+        ({"label": ["face"]}, 1),
+        ({"label": ["Dog", "FACE "]}, 1),
+        ({"label": ["Dog"]}, 0),
+        ({"label": []}, 0),
+        ({"label": None}, 0),
+        ({"points": [{"x": 0.5, "y": 0.6}, {"x": 0.1, "y": 0.2}]}, 1),
+        ({"points": [{"x": 0.5, "y": 0.2}, {"x": 0.1, "y": 0.6}]}, 1),
+        ({"points": [[0.1, 0.2], [0.5, 0.6]]}, 1),
+        ({"points": [{"x": x, "y": y} for x, y in ((0.5, 0.6), (0.1, 0.6), (0.1, 0.2), (0.5, 0.2))]}, 1),
+    ],
+)
+def test_dataturks_labels_and_corners(tmp_path: Path, change: dict[str, Any], faces: int) -> None:
+    one = record("a.jpg", ONE)
+    one["annotation"][0] |= change
+    (photo,) = read_dataturks(write_lines(tmp_path / "f.json", [one]))
+    np.testing.assert_allclose(photo.corners, np.array(ONE * faces).reshape(-1, 4))
+
+
+@pytest.mark.parametrize("annotation", ["absent", None, []])
+def test_dataturks_without_annotation(tmp_path: Path, annotation: Any) -> None:
+    one = record("a.jpg", []) | {"annotation": annotation}
+    if annotation == "absent":
+        del one["annotation"]
+    (photo,) = read_dataturks(write_lines(tmp_path / "f.json", [one]))
+    assert photo.corners.shape == (0, 4)
+    assert photo.declared_wh is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line|at least one record"),
+        ("[]", "at least one record"),
+        ("{}", "record 1: expected an object whose 'content'"),
+        ('[{"content": 3}]', "record 1: expected an object whose 'content'"),
+        ('{"content": "http://x/a.jpg"}\n{"content": ', "line 2: expected one JSON record per line"),
+        (
+            '{"content": "http://x/a.jpg", "annotation": [{"label": "Face"}]}',
+            r"record 1 \(http://x/a.jpg\): no 'points'",
+        ),
+        (
+            '{"content": "http://x/a.jpg", "annotation": [{"label": "Face", "points": [{"x": 0, "y": 0}]}]}',
+            "at least two corner points, got 1",
+        ),
+        ('{"content": "http://x/"}', "expected a URL that ends in a file name"),
+        ('{"content": "http://x/a.jpg", "annotation": [3]}', "record 1"),
+    ],
+)
+def test_dataturks_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_dataturks(path)
+    assert "bad.json" in str(error.value)
+
+
+def test_dataturks_photo_of_two_sizes(tmp_path: Path) -> None:
+    one = record("a.jpg", ONE * 2)
+    one["annotation"][1]["imageWidth"] = 999
+    with pytest.raises(DataError, match="disagree on the photo's size"):
+        read_dataturks(write_lines(tmp_path / "f.json", [one]))
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json: cannot read"):
+        read_records(tmp_path / "none.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"binary\.json: expected UTF-8"):
+        read_records(tmp_path / "binary.json")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://h/a/b___0-26.jpg.jpeg", "b___0-26.jpg.jpeg"),
+        ("http://h/a.jpg?x=/../../etc", "a.jpg"),
+        ("http://h/%2e%2e%2fpasswd", "%2e%2e%2fpasswd"),
+        ("http://h/a\\..\\b.jpg", "a_.._b.jpg"),
+        ("http://h/..jpg", "jpg"),
+        ("http://h/a:b*.jpg", "a_b_.jpg"),
+        ("http://h/" + "x" * 400 + ".jpg", "x" * 176 + ".jpg"),
+    ],
+)
+def test_names_of_urls_are_safe(url: str, name: str) -> None:
+    assert name_of_url(url) == name
+
+
+@pytest.mark.parametrize("url", ["", "http://h", "http://h/", "http://h/..", "http://h/.", "http://[::1/a.jpg"])
+def test_urls_without_a_name(url: str) -> None:
+    with pytest.raises(DataError, match="expected a URL"):
+        name_of_url(url)
+
+
+# WIDER FACE
+
+
+def wider(folder: Path, text: str, photos: tuple[str, ...] = ("e/a.jpg",)) -> Path:
+    for name in photos:
+        write_photo(folder / "images" / name)
+    (folder / "wider_face_val_bbx_gt.txt").write_text(text)
+    return folder
+
+
+def test_wider_reads_what_is_present(tmp_path: Path) -> None:
+    rows = "1 2 30 40 0 0 0 0 0 0 \n5 6 7 8 0 0 0 1 0 0 \n9 9 0 5 0 0 0 0 0 0 \n"
+    folder = wider(
+        tmp_path, f"e/a.jpg\n3\n{rows}e/none.jpg\n0\n0 0 0 0 0 0 0 0 0 0\ne/gone.jpg\n1\n1 1 2 2 0 0 0 0 0 0\n"
+    )
+    assert is_wider(folder)
+    data = load_wider(folder)
+    assert [p.name for p in data.photos] == ["e/a.jpg"]
+    np.testing.assert_array_equal(data.photos[0].boxes_xyxy, [[1, 2, 31, 42], [5, 6, 12, 14]])
+    assert data.photos[0].ignore.tolist() == [False, True]
+    raws = read_wider(folder)
+    assert [(r.name, r.path is not None, len(r.corners)) for r in raws] == [
+        ("e/a.jpg", True, 3), ("e/none.jpg", False, 0), ("e/gone.jpg", False, 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("e/b.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n", "no photo of wider_face_val_bbx_gt.txt is present"),
+        ("e/a.jpg\nmany\n", "line 2: expected a count"),
+        ("e/a.jpg\n", "line 2: expected a count"),
+        ("e/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", "too few rows or columns"),
+        ("e/a.jpg\n1\n1 2 3\n", "too few rows or columns"),
+        ("../../a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n", "must not lead out of"),
+    ],
+)
+def test_wider_bad_lists(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_wider(wider(tmp_path, text))
+
+
+def test_wider_without_a_list(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected one wider_face_"):
+        load_wider(tmp_path)
+
+
+# VOC
+
+
+def voc_xml(objects: str, *, filename: str = "a.jpg") -> str:
+    size = "<size><width>120</width><height>80</height><depth>3</depth></size>"
+    return f"<annotation><filename>{filename}</filename>{size}{objects}</annotation>"
+
+
+def voc_object(name: str = "face", difficult: int = 0, box: str = "11 21 50 60") -> str:
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), box.split(), strict=True)
+    inner = "".join(f"<{k}>{v}</{k}>" for k, v in sides)
+    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{inner}</bndbox></object>"
+
+
+def test_voc_reads_faces_and_difficult_ones(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "JPEGImages" / "a.jpg")
+    (tmp_path / "Annotations").mkdir()
+    text = voc_xml(voc_object() + voc_object("dog") + voc_object("Face", 1, "50 60 11 21"))
+    (tmp_path / "Annotations" / "a.xml").write_text(text)
+    (raw,) = read_voc(tmp_path)
+    assert (raw.name, raw.path, raw.declared_wh, raw.relative) == ("a.jpg", photo, (120, 80), False)
+    np.testing.assert_array_equal(raw.corners, [[10, 20, 50, 60]] * 2)
+    assert raw.ignore.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("filename", ["", "elsewhere.png", "C:\\photos\\a.jpg"])
+def test_voc_finds_photos_by_the_xml_files_name(tmp_path: Path, filename: str) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_text(voc_xml("", filename=filename))
+    (raw,) = read_voc(tmp_path)
+    assert raw.path == tmp_path / "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not Pascal VOC as expected"),
+        ("<annotation>", "not Pascal VOC as expected"),
+        (voc_xml("<object><name>face</name></object>"), "an object has no <bndbox/xmin>"),
+        (voc_xml(voc_object(box="a 1 2 3")), "could not convert"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>' + voc_xml(""), "entities are not read"),
+    ],
+)
+def test_voc_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.xml").write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_voc(tmp_path)
+    assert "bad.xml" in str(error.value)
+
+
+def test_voc_without_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected Pascal VOC XML files, found none"):
+        read_voc(tmp_path)
+
+
+# YOLO
+
+
+def test_yolo_reads_boxes_polygons_and_names(tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "train" / "a.jpg")
+    write_photo(tmp_path / "images" / "b.jpg")
+    labels = tmp_path / "labels" / "train"
+    labels.mkdir(parents=True)
+    (labels / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n1 0.5 0.5 1 1\n\n0 0.5 0.5 0.2 0.4 0.9\n0 .1 .1 .3 .1 .3 .5\n")
+    (tmp_path / "data.yaml").write_text("names: {0: Face, 1: dog}\n")
+    by_name = {raw.name: raw for raw in read_yolo(tmp_path)}
+    assert set(by_name) == {"train/a.jpg", "b.jpg"}
+    np.testing.assert_allclose(
+        by_name["train/a.jpg"].corners, [[0.4, 0.3, 0.6, 0.7], [0.4, 0.3, 0.6, 0.7], [0.1, 0.1, 0.3, 0.5]]
+    )
+    assert len(by_name["b.jpg"].corners) == 0
+
+
+def test_yolo_without_class_names_takes_every_class(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2\n7 .5 .5 .4 .4\n")
+    assert len(read_yolo(tmp_path)[0].corners) == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "message"),
+    [
+        ("0 .5 .5", None, r"a\.txt: line 1: expected `class cx cy w h`, got '0 .5 .5'"),
+        ("face .5 .5 .1 .1", None, "line 1: expected `class cx cy w h`"),
+        ("0 .5 .5 .1 .1", "names: [dog, cat]", "none of its classes is called face"),
+        ("0 .5 .5 .1 .1", "nc: 3", r"data\.yaml: expected `names`"),
+        ("0 .5 .5 .1 .1", "names: [", r"data\.yaml: expected `names`"),
+    ],
+)
+def test_yolo_bad_files(tmp_path: Path, label: str, names: str | None, message: str) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text(label)
+    if names is not None:
+        (tmp_path / "data.yaml").write_text(names)
+    with pytest.raises(DataError, match=message):
+        read_yolo(tmp_path)
+
+
+def test_yolo_without_photos_or_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected photos, found none"):
+        read_yolo(tmp_path)
+    write_photo(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="no label file of YOLO's layout"):
+        read_yolo(tmp_path)
+
+
+def test_yolo_and_voc_agree_with_supervision(tmp_path: Path) -> None:
+    """Written by supervision, read by us: the same boxes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # supervision's own, of its dependencies
+        import supervision as sv
+    photo = write_photo(tmp_path / "source" / "a.png")
+    boxes = np.array([[10, 20, 50, 60], [0, 0, 120, 80]], np.float32)
+    found = sv.Detections(xyxy=boxes, class_id=np.zeros(2, int))
+    data = sv.DetectionDataset(classes=["face"], images=[str(photo)], annotations={str(photo): found})
+    data.as_yolo(str(tmp_path / "yolo/images"), str(tmp_path / "yolo/labels"), str(tmp_path / "yolo/data.yaml"))
+    data.as_pascal_voc(str(tmp_path / "voc/images"), str(tmp_path / "voc/annotations"))
+    (yolo,) = read_yolo(tmp_path / "yolo")
+    (voc,) = read_voc(tmp_path / "voc")
+    np.testing.assert_allclose(yolo.corners * [120, 80, 120, 80], boxes, atol=1e-3)
+    np.testing.assert_allclose(voc.corners, boxes, atol=1.0)
+
+
+# COCO
+
+
+def coco(folder: Path, **change: Any) -> Path:
+    document = {
+        "images": [{"id": 7, "file_name": "a.jpg", "width": 120, "height": 80, "split": "val"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 2, "bbox": [10, 20, 30, 40]},
+            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 1},
+            {"id": 3, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]},
+            {"id": 4, "image_id": 99, "category_id": 2, "bbox": [1, 2, 3, 4]},
+        ],
+        "categories": [{"id": 2, "name": "Face"}, {"id": 5, "name": "dog"}],
+    } | change
+    folder.mkdir(exist_ok=True)
+    (folder / "annotations.json").write_text(json.dumps(document))
+    return folder / "annotations.json"
+
+
+def test_coco_reads_faces_only(tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "a.jpg")
+    (raw,) = read_coco(coco(tmp_path), tmp_path / "images")
+    np.testing.assert_array_equal(raw.corners, [[10, 20, 40, 60], [1, 2, 4, 6]])
+    assert raw.ignore.tolist() == [False, True]
+    assert (raw.split, raw.declared_wh, raw.path) == ("val", (120, 80), tmp_path / "images" / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": [{"id": 2, "name": "person"}]}, r"none of its categories is called face: \['person'\]"),
+        ({"images": [{"id": 7}]}, "not COCO JSON as expected: KeyError 'file_name'"),
+        ({"images": [{"id": 7, "file_name": "../a.jpg", "width": 1, "height": 1}]}, "must not lead out of"),
+        ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2]}]}, "not COCO JSON as expected: ValueError"),
+        ({"annotations": None}, "not COCO JSON as expected: TypeError"),
+    ],
+)
+def test_coco_bad_files(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_coco(coco(tmp_path, **change), tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("train", "no photo of split 'train'; splits in the file: val"),
+        ("dev", "split: expected one of train, val, test, got 'dev'"),
+    ],
+)
+def test_load_coco_unknown_split(tmp_path: Path, split: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_coco(coco(tmp_path), tmp_path, split=split)
+
+
+def test_load_coco_refuses_a_box_without_extent(tmp_path: Path) -> None:
+    path = coco(tmp_path, annotations=[{"image_id": 7, "category_id": 2, "bbox": [10, 20, 0, 5]}])
+    with pytest.raises(
+        DataError, match=r"a\.jpg: expected x1 < x2 and y1 < y2, got box \[10\.0, 20\.0, 10\.0, 25\.0\]"
+    ):
+        load_coco(path, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_load_coco_no_json(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"bad\.json: "):
+        load_coco(path, tmp_path)

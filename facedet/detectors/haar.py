@@ -24,11 +24,13 @@ CASCADE = "haarcascade_frontalface_alt2.xml"
 SCALE_FACTOR = 1.1
 MIN_FACE_PX = 20
 MAX_SIDE_PX = 1600
+LOW_CONTRAST = 16.0
+"""Photos whose grey values deviate less than this (of 255) are equalised; the cascade takes them for flat otherwise."""
 SAME_FACE_IOU = 0.6
 """Windows that overlap this much are votes for one face."""
 MAX_IOU = 0.2
 """Of faces that overlap more, the better one stays."""
-SCORE_PER_LOG_VOTE, SCORE_PER_WEIGHT, SCORE_BIAS = 1.56, 1.23, -70.6
+SCORE_PER_LOG_VOTE, SCORE_PER_WEIGHT, SCORE_BIAS = 1.53, 1.16, -66.4
 """Logistic regression of "is a face" on log(windows) and on the last stage's weight."""
 MIN_SCORE = 0.4
 
@@ -77,7 +79,7 @@ class HaarDetector:
             grey = cv2.resize(grey, small_wh, interpolation=cv2.INTER_AREA)
         smallest = max(1, round(self._min_face_px * factor))
         windows_xywh, _, weights = self._cascade.detectMultiScale3(
-            cv2.equalizeHist(grey),
+            cv2.equalizeHist(grey) if grey.std() < LOW_CONTRAST else grey,
             scaleFactor=SCALE_FACTOR,
             minNeighbors=0,  # no grouping
             minSize=(smallest, smallest),

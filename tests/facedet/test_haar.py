@@ -81,6 +81,15 @@ def test_grey_is_as_good_as_colour(crowd: npt.NDArray[np.uint8]) -> None:
     assert np.array_equal(of_grey.boxes_xyxy, of_colour.boxes_xyxy)
 
 
+@pytest.mark.parametrize("contrast", [0.05, 0.5])
+def test_flat_photos_are_as_good_as_others(contrast: float, crowd: npt.NDArray[np.uint8]) -> None:
+    part = crowd[560:, 150:500]
+    flat = (part * contrast + 60).round().astype(np.uint8)
+    of_flat, of_part = HaarDetector(min_face_px=60).detect([flat, part])
+    assert len(of_part) > 0
+    assert (iou_matrix(of_part.boxes_xyxy, of_flat.boxes_xyxy).max(1) > 0.5).all()
+
+
 def test_scale_keeps_the_pixels_of_the_photo(crowd: npt.NDArray[np.uint8]) -> None:
     faces = HaarDetector(scale=640).detect([crowd])[0]
     assert faces.image_size_wh == (1600, 920)

@@ -12,12 +12,10 @@ import torch
 from torch import nn
 
 from emotion.card import ModelCard
+from emotion.data.augment import VIEW
 from emotion.errors import WeightsError
 from emotion.models import MODELS
 from emotion.views import mean_logits
-
-DEFAULT_VIEW = 44 / 48
-"""View of checkpoints whose config does not name one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +32,9 @@ class Checkpoint:
         return mean_logits(self._run, faces, card=self.card, test_time=test_time, batch=256)
 
     def _run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        inputs = torch.from_numpy(batch).to(memory_format=torch.channels_last)
-        outputs: npt.NDArray[np.float32] = self.network(inputs).float().numpy()
+        device = next(self.network.parameters()).device
+        inputs = torch.from_numpy(batch).to(device).contiguous(memory_format=torch.channels_last)
+        outputs: npt.NDArray[np.float32] = self.network(inputs).float().cpu().numpy()
         return outputs
 
 
@@ -58,7 +57,7 @@ def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
         raise WeightsError(f"{path}: weights do not fit {name} with {len(labels)} classes: {faults}") from None
     try:
         card = ModelCard(
-            name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", DEFAULT_VIEW)),
+            name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", VIEW)),
             mean=_constants(network, "mean"), std=_constants(network, "std"), training=metadata,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
@@ -92,5 +91,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _constants(network: nn.Module, name: str) -> tuple[float, ...]:
-    value = getattr(network, name, None)
-    return tuple(float(v) for v in value.flatten()) if isinstance(value, torch.Tensor) else ()
+    """A buffer of the network's own standardisation; batch norms call theirs otherwise."""
+    for key, value in network.named_buffers():
+        if key.rpartition(".")[2] == name:
+            return tuple(float(v) for v in value.flatten())
+    return ()

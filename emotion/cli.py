@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 
 from emotion.card import TEST_TIME_MODES
 from emotion.data import FerSplit, count_report, load_fer2013
-from emotion.errors import DataError, EmotionError
+from emotion.errors import ConfigError, DataError, EmotionError
+from emotion.train_command import train
 
 TRAIN_EXTRA = ("torch", "torchvision", "onnx", "sklearn", "matplotlib")
 
@@ -153,6 +154,30 @@ def zoo() -> None:
 
     for name, build in MODELS.items():
         typer.echo(f"{name:20} {(build.__doc__ or '').strip().splitlines()[0]}")
+
+
+@app.command()
+def summary(
+    model: Annotated[str, typer.Argument(help="A name of `emotion zoo`.")],
+    *,
+    classes: Annotated[int, typer.Option(help="Number of outputs.")] = 7,
+) -> None:
+    """Layers, output shapes and parameters of an architecture, counted as Keras does."""
+    from emotion.models import BASELINES, MODELS
+    from emotion.presets import PRESETS
+    from emotion.summary import summarise
+
+    if model not in MODELS or model in BASELINES:
+        raise ConfigError([f"model {model!r}: expected one of {', '.join(n for n in MODELS if n not in BASELINES)}"])
+    found = summarise(MODELS[model](classes), PRESETS[model].eval_size)
+    table = Table("layer", "kind", "output", "parameters")
+    for layer in found.layers:
+        table.add_row(layer.name, layer.kind, "x".join(map(str, layer.output)), f"{layer.parameters:,}")
+    Console().print(table)
+    typer.echo(f"{found.total:,} parameters, {found.trainable:,} of them trainable")
+
+
+app.command()(train)
 
 
 def _check_test_time(mode: str | None) -> None:

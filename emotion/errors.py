@@ -1,10 +1,11 @@
 """Every error that `emotion` raises on purpose.
 
 EmotionError
-├── ConfigError    a training or evaluation setting that cannot work (all faults at once)
-├── DataError      a data set, row or image that is not what was expected
-├── WeightsError   a weight file that is missing, damaged or not ours
-└── MissingExtra   a feature whose optional dependency is not installed
+├── ConfigError        a training or evaluation setting that cannot work (all faults at once)
+├── DataError          a data set, row or image that is not what was expected
+├── WeightsError       a weight file that is missing, damaged or not ours
+├── MissingExtra       a feature whose optional dependency is not installed
+└── TrainingDiverged   the loss is not finite
 """
 
 
@@ -30,3 +31,7 @@ class WeightsError(EmotionError):
 
 class MissingExtra(EmotionError):
     """A feature needs an optional dependency; the text names the install command."""
+
+
+class TrainingDiverged(EmotionError):
+    """The loss is not finite; the text gives its parts and the step."""

@@ -14,9 +14,9 @@ from sklearn import metrics
 from emotion.calibration import expected_calibration_error, log_loss
 from emotion.card import ModelCard
 from emotion.classifier import load_classifier
-from emotion.data import FERPLUS_CLASSES, FerSplit, load_ferplus_votes
-from emotion.data.ferplus import TO_FER2013
+from emotion.data import FerSplit, ferplus_majority, load_ferplus_votes
 from emotion.errors import DataError
+from emotion.expressions import EMOTIONS
 from emotion.views import probabilities
 
 BOOTSTRAP_SAMPLES = 2_000
@@ -187,13 +187,10 @@ def ferplus_accuracy(predictions: Predictions, votes_file: Path) -> tuple[float,
 
     An image whose majority is contempt or a tie, or that has no votes, is left out. Raises DataError when none is left.
     """
-    votes = load_ferplus_votes(votes_file, predictions.split.names)
-    ordered = np.sort(votes, axis=1)
-    clear = ordered[:, -1] > ordered[:, -2]
-    names = [TO_FER2013.get(name) for name in FERPLUS_CLASSES]
-    column = np.array([predictions.names.index(n) if n in predictions.names else -1 for n in names])
-    majority = column[votes.argmax(1)]
-    known = clear & (majority >= 0)
+    names = predictions.names
+    column = np.array([names.index(name) if name in names else -1 for name in EMOTIONS] + [-1])
+    majority = column[ferplus_majority(load_ferplus_votes(votes_file, predictions.split.names))]
+    known = majority >= 0
     if not known.any():
         raise DataError(f"{votes_file}: no image of this split has a clear majority; expected votes keyed by file name")
     return float((predictions.chosen[known] == majority[known]).mean()), int(known.sum())

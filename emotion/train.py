@@ -1,79 +1,37 @@
-"""Train a classifier: one loop, top to bottom.
+"""Train a classifier: one loop, top to bottom, for every recipe.
 
-A run is a folder: config.json, log.jsonl (a line per epoch), last.pt (resume), best.pt (best PublicTest accuracy),
-curve.png. Random numbers of an epoch depend on seed and epoch alone, so a killed run that is resumed takes the same
-steps as one that was not.
+Random numbers of an epoch depend on seed and epoch alone, so a killed run that is resumed takes the same steps as one
+that was not. Under torchrun each process takes its share of every batch; the first one measures and writes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import os
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from emotion.data import FERPLUS_CLASSES, FerSplit, drop_duplicates, load_fer2013, load_ferplus_votes
-from emotion.data.augment import Augmentation, augment, centre_view
-from emotion.errors import ConfigError, DataError
-from emotion.expressions import EMOTIONS
-from emotion.models import MODELS
+from emotion.calibration import log_loss
+from emotion.card import ModelCard
+from emotion.checkpoint import Checkpoint
+from emotion.config import TrainConfig
+from emotion.data import FerSplit, drop_duplicates, load_fer2013
+from emotion.data.augment import augment
+from emotion.distributed import Team, join_team
+from emotion.errors import ConfigError, DataError, TrainingDiverged
+from emotion.learner import Learner, build_learner, resolve_precision
+from emotion.run import Run, TrainState, metadata
+from emotion.targets import TrainingSet, drawing_order, ferplus_relabelled, of_classes, training_set
 
+__all__ = ["TrainConfig", "train"]
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run. Sizes in pixels, rates per step, `size_schedule` as (from fraction, size)."""
-
-    model: str = "fer_resnet"
-    epochs: int = 25
-    batch_size: int = 96
-    lr: float = 0.08
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.5
-    label_smoothing: float = 0.1
-    ferplus_weight: float = 0.5
-    ema_decay: float = 0.998
-    size_schedule: tuple[tuple[float, int], ...] = ((0.0, 32), (0.6, 40))
-    eval_size: int = 44
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    precision: str = "auto"
-    seed: int = 0
-
-    def faults(self) -> list[str]:
-        """Every setting that cannot work, one sentence each."""
-        checks = [
-            (self.model in MODELS, f"model {self.model!r}: expected one of {', '.join(MODELS)}"),
-            (self.epochs >= 1, f"epochs {self.epochs}: expected at least 1"),
-            (self.batch_size >= 2, f"batch_size {self.batch_size}: expected at least 2"),
-            (self.lr > 0, f"lr {self.lr}: expected more than 0"),
-            (0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: expected 0 to below 1"),
-            (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
-            (
-                self.precision in ("auto", "float32", "bfloat16"),
-                f"precision {self.precision!r}: expected auto, float32 or bfloat16",
-            ),
-            (
-                bool(self.size_schedule)
-                and self.size_schedule[0][0] == 0
-                and all(size >= 24 for _, size in self.size_schedule),
-                f"size_schedule {self.size_schedule}: expected (0.0, size) first and sizes of 24 px or more",
-            ),
-        ]
-        return [message for good, message in checks if not good]
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is not finite; the text gives its parts and the step."""
+Line = dict[str, Any]
 
 
 def train(
@@ -83,172 +41,171 @@ def train(
     *,
     ferplus: Path | None = None,
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    report: Callable[[Line], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Path:
     """Train on `data` and return the path of the best checkpoint.
 
     report: called with each line of log.jsonl. progress: called with step and steps of the epoch.
-    Raises ConfigError, DataError, TrainingDiverged.
+    Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
-    faults = config.faults()
-    if config.ferplus_weight > 0 and ferplus is None:
-        faults.append("ferplus_weight above 0 needs the FER+ votes file (or set it to 0)")
-    if (out / "last.pt").exists() and not resume:
-        faults.append(f"{out} holds a run already: resume it or choose another folder")
-    if faults:
-        raise ConfigError(faults)
-
-    public = load_fer2013(data, "public")
-    everything = load_fer2013(data, "train")
-    held_out = [public, *_optional_split(data, "private")]
-    split, dropped = drop_duplicates(everything, *held_out)
-    votes = load_ferplus_votes(ferplus, split.names) if ferplus else np.zeros((len(split), len(FERPLUS_CLASSES)))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
-
-    torch.manual_seed(config.seed)
-    network = MODELS[config.model](len(EMOTIONS))
-    model = WithAuxiliaryHead(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
-    )
-    optimiser = torch.optim.SGD(parameter_groups(model, config.weight_decay), lr=config.lr, momentum=0.9, nesterov=True)
-    precision = resolve_precision(config.precision)
-    state = {"epoch": 0, "best": 0.0}
-    if resume and (out / "last.pt").exists():
-        saved = torch.load(out / "last.pt", weights_only=True)
-        model.load_state_dict(saved["model"])
-        averaged.load_state_dict(saved["averaged"])
-        optimiser.load_state_dict(saved["optimiser"])
-        state = saved["state"]
-
-    images = torch.from_numpy(split.images).unsqueeze(1)
-    labels = torch.from_numpy(split.labels)
-    soft = torch.from_numpy(np.asarray(votes, np.float32))
-    soft = soft / soft.sum(1, keepdim=True).clamp(min=1)
-    steps = len(split) // config.batch_size
-    for epoch in range(state["epoch"], config.epochs):
-        rng = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-        torch.manual_seed(config.seed * 100_003 + epoch)  # dropout
-        size = [size for start, size in config.size_schedule if epoch >= start * config.epochs][-1]
-        order = torch.randperm(len(split), generator=rng)
-        sums = {"loss": 0.0, "accuracy": 0.0}
+    team, run = join_team(), Run(out)
+    _check(config, run, ferplus, resume=resume, team=team)
+    learner = build_learner(config)
+    splits = load_splits(config, data, ferplus)
+    state = TrainState()
+    if resume and run.last.exists():
+        state = learner.restore(run.load_last())
+    if team.leads:
+        run.begin(config, state)
+    while not state.finished(config):
         started = time.perf_counter()
-        model.train()
-        for step in range(steps):
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, epoch + step / steps)
-            batch = augment(images[chosen].float() / 255, size, config.augmentation, rng)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                logits, auxiliary = model(batch.to(memory_format=torch.channels_last))
-            hard = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=config.label_smoothing)
-            softly = -(soft[chosen] * auxiliary.float().log_softmax(1)).sum(1).mean()
-            loss = hard + config.ferplus_weight * softly
-            if not math.isfinite(loss.item()):
-                raise TrainingDiverged(f"epoch {epoch}, step {step}: loss {loss.item()} (hard {hard}, FER+ {softly})")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-            averaged.update_parameters(model)
-            sums["loss"] += loss.item() / steps
-            sums["accuracy"] += (logits.argmax(1) == labels[chosen]).float().mean().item() / steps
-            progress(step + 1, steps)
-        accuracy = public_accuracy(averaged.module.network, public, config.eval_size)
-        improved = accuracy > state["best"]
-        state = {"epoch": epoch + 1, "best": max(accuracy, state["best"])}
-        line = {
-            "epoch": epoch + 1, "size": size, "train_loss": sums["loss"], "train_accuracy": sums["accuracy"],
-            "public_accuracy": accuracy, "best": state["best"], "seconds": time.perf_counter() - started,
-            "train_images": len(split), "duplicates_dropped": dropped,
-        }  # fmt: skip
-        with (out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        if improved:
-            metadata = run_metadata(config, line)
-            save_whole({"network": averaged.module.network.state_dict(), "metadata": metadata}, out / "best.pt")
-        save_whole(
-            {
-                "model": model.state_dict(), "averaged": averaged.state_dict(),
-                "optimiser": optimiser.state_dict(), "state": state,
-            },
-            out / "last.pt",
-        )  # fmt: skip
-        report(line)
-    return out / "best.pt"
+        if config.free_upper_at is not None and state.epoch >= config.free_upper_at:
+            learner.model.network.free_upper()
+        line = {"epoch": state.epoch + 1, **train_epoch(learner, splits.train, state, team=team, progress=progress)}
+        line |= team.share(measure(learner.judged, splits, config) if team.leads else None)
+        score = line["ferplus_accuracy" if config.labels.startswith("ferplus") else "public_accuracy"]
+        before, state = state, state.after(config, score=score, loss=line["public_loss"])
+        line |= {"best": state.best, "seconds": time.perf_counter() - started}
+        line |= {"train_images": len(splits.train), "duplicates_dropped": splits.duplicates_dropped}
+        if team.leads:
+            _write(run, learner, line, before=before, state=state)
+            report(line)
+    return run.best
 
 
-class WithAuxiliaryHead(nn.Module):
-    """A classifier with a second, training-only head that learns the FER+ vote shares from the same features."""
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What is learned, and what is measured on: PublicTest with its own labels and, for FER+ runs, with FER+'s."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.auxiliary = nn.Linear(network.feature_width, len(FERPLUS_CLASSES))  # type: ignore[arg-type]
+    train: TrainingSet
+    public: FerSplit
+    public_ferplus: FerSplit | None
+    duplicates_dropped: int
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = self.network.features(x)  # type: ignore[operator]
-        return self.network.head(features), self.auxiliary(features)  # type: ignore[operator]
+
+def load_splits(config: TrainConfig, data: Path, ferplus: Path | None) -> Splits:
+    """Training without the images that also occur in the other splits; PublicTest. Raises DataError."""
+    public = load_fer2013(data, "public")
+    split, dropped = drop_duplicates(load_fer2013(data, "train"), public, *_optional_split(data, "private"))
+    learned = training_set(split, config, ferplus)
+    if len(learned) < config.batch_size:
+        raise DataError(f"{data}: {len(learned)} images to train on, fewer than one batch of {config.batch_size}")
+    relabelled = ferplus_relabelled(public, ferplus) if config.labels.startswith("ferplus") else None
+    return Splits(
+        train=learned,
+        public=of_classes(public, config.classes),
+        public_ferplus=None if relabelled is None else of_classes(relabelled, config.classes),
+        duplicates_dropped=dropped,
+    )
+
+
+def train_epoch(
+    learner: Learner, data: TrainingSet, state: TrainState, *, team: Team, progress: Callable[[int, int], None]
+) -> Line:
+    """One pass over the data; returns the size of the view, the mean loss and the accuracy on augmented images."""
+    config, model = learner.config, learner.model
+    seed = config.seed * 100_003 + state.epoch
+    rng = torch.Generator().manual_seed(seed)
+    order = drawing_order(data, config, rng)
+    if not team.leads:
+        rng.manual_seed(seed + 1_000_003 * team.rank)
+    torch.manual_seed(seed + 1_000_003 * team.rank)  # dropout
+    size = [size for start, size in config.size_schedule if state.epoch >= start * config.epochs][-1]
+    steps = len(data) // config.batch_size
+    sums = {"train_loss": 0.0, "train_accuracy": 0.0}
+    shared_model = team.wrap(model.train())
+    for step in range(steps):
+        chosen = order[step * config.batch_size : (step + 1) * config.batch_size][team.rank :: team.size]
+        for group in learner.optimiser.param_groups:
+            group["lr"] = learning_rate(config, state.epoch + step / steps) * state.lr_factor
+        batch = augment(data.images[chosen].float() / 255, size, config.augmentation, rng, view=config.view)
+        loss, accuracy = batch_loss(learner, shared_model, batch, data, chosen)
+        if not math.isfinite(loss.item()):
+            raise TrainingDiverged(f"epoch {state.epoch + 1}, step {step + 1}: loss {loss.item()}: try a lower rate")
+        learner.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if config.clip_norm > 0:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        learner.optimiser.step()
+        if learner.averaged is not None:
+            learner.averaged.update_parameters(model)
+        sums["train_loss"] += loss.item() / steps
+        sums["train_accuracy"] += accuracy / steps
+        progress(step + 1, steps)
+    return {"size": size, **sums}
+
+
+def batch_loss(
+    learner: Learner, model: nn.Module, batch: torch.Tensor, data: TrainingSet, chosen: torch.Tensor
+) -> tuple[torch.Tensor, float]:
+    """Cross-entropy with the targets, plus that of the auxiliary head with the FER+ shares; and the accuracy."""
+    config, device = learner.config, learner.device
+    inputs = batch.to(device).contiguous(memory_format=torch.channels_last)
+    bfloat16 = resolve_precision(config.precision, device) == "bfloat16"
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        logits, auxiliary = model(inputs)
+    weights = None if data.class_weights is None else data.class_weights.to(device)
+    targets = data.targets[chosen].to(device)
+    loss = F.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=config.label_smoothing)
+    if auxiliary is not None:
+        softly = -(data.votes[chosen].to(device) * auxiliary.float().log_softmax(1)).sum(1).mean()
+        loss = loss + config.ferplus_weight * softly
+    return loss, (logits.argmax(1).cpu() == data.labels[chosen]).float().mean().item()
+
+
+def measure(network: nn.Module, splits: Splits, config: TrainConfig) -> Line:
+    """Accuracy over all classes and log loss on PublicTest; FER+ runs judge by FER+'s labels, and give both."""
+    card = ModelCard(config.model, config.classes, config.eval_size, config.view)
+    judge = Checkpoint(network.eval(), card, "")
+    public = splits.public
+    logits = judge.logits(public.images)
+    line = {
+        "public_accuracy": float((logits.argmax(1) == public.labels).mean()),
+        "public_loss": log_loss(logits, public.labels),
+    }
+    if splits.public_ferplus is not None:
+        public = splits.public_ferplus
+        logits = judge.logits(public.images)
+        line["ferplus_accuracy"] = float((logits.argmax(1) == public.labels).mean())
+        line["public_loss"] = log_loss(logits, public.labels)
+    return line
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Linear warm-up, then half a cosine to zero. `epoch` is fractional."""
+    """Linear warm-up, then half a cosine to zero or a constant. `epoch` is fractional."""
     if epoch < config.warmup_epochs:
         return config.lr * (epoch + 0.01) / (config.warmup_epochs + 0.01)
+    if config.schedule != "cosine":
+        return config.lr
     done = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels only, not for norms and biases."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _check(config: TrainConfig, run: Run, ferplus: Path | None, *, resume: bool, team: Team) -> None:
+    faults = config.faults()
+    if config.is_baseline:
+        faults.append(f"model {config.model!r} is fitted in one go: expected a network (see emotion.baseline)")
+    if config.needs_votes and ferplus is None:
+        faults.append("ferplus_weight above 0 or FER+ labels need the FER+ votes file (or set the weight to 0)")
+    if config.batch_size % team.size:
+        faults.append(f"batch_size {config.batch_size}: expected a multiple of {team.size} processes")
+    faults += run.faults(config, resume=resume)
+    if faults:
+        raise ConfigError(faults)
 
 
-@torch.inference_mode()
-def public_accuracy(network: nn.Module, split: FerSplit, size: int) -> float:
-    """Seven-way top-1 accuracy of a network on the centre view of a split."""
-    network.eval()
-    right = 0
-    for start in range(0, len(split), 256):
-        images = torch.from_numpy(split.images[start : start + 256]).unsqueeze(1).float() / 255
-        logits = network(centre_view(images, size).to(memory_format=torch.channels_last))
-        right += int((logits.argmax(1).numpy() == split.labels[start : start + 256]).sum())
-    return right / len(split)
-
-
-def resolve_precision(wanted: str) -> str:
-    """ "auto" becomes bfloat16 where the processor multiplies it natively, else float32 (emulation is 10 times slower)."""
-    if wanted != "auto":
-        return wanted
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native else "float32"
-
-
-def run_metadata(config: TrainConfig, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself: settings, metrics, environment, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
-        "metrics": metrics,
-        "labels": list(EMOTIONS),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip() or "unknown",
-    }
-
-
-def save_whole(value: dict[str, Any], path: Path) -> None:
-    """Save so that a kill leaves either the old file or the new one."""
-    part = path.with_suffix(".part")
-    torch.save(value, part)
-    os.replace(part, path)
+def _write(run: Run, learner: Learner, line: Line, *, before: TrainState, state: TrainState) -> None:
+    """The log, better checkpoints, and, last of all, the state to resume from."""
+    config = learner.config
+    fell, higher = state.best_loss < before.best_loss, state.best > before.best
+    kept = {"network": learner.judged.state_dict(), "metadata": metadata(config, line)}
+    run.append(line)
+    if fell if config.select == "loss" else higher:
+        run.save(kept, "best.pt")
+    if fell and config.keep_falls:
+        run.save(kept, f"epoch-{line['epoch']:03d}-accuracy-{line['public_accuracy']:.4f}.pt")
+    run.save({**learner.state(), "state": asdict(state)}, "last.pt")
 
 
 def _optional_split(data: Path, name: str) -> list[FerSplit]:

@@ -1,6 +1,14 @@
 """Readers of FER-2013 and FER+."""
 
 from emotion.data.fer2013 import FerSplit, count_report, drop_duplicates, load_fer2013
-from emotion.data.ferplus import FERPLUS_CLASSES, load_ferplus_votes
+from emotion.data.ferplus import FERPLUS_CLASSES, ferplus_majority, load_ferplus_votes
 
-__all__ = ["FERPLUS_CLASSES", "FerSplit", "count_report", "drop_duplicates", "load_fer2013", "load_ferplus_votes"]
+__all__ = [
+    "FERPLUS_CLASSES",
+    "FerSplit",
+    "count_report",
+    "drop_duplicates",
+    "ferplus_majority",
+    "load_fer2013",
+    "load_ferplus_votes",
+]

@@ -17,17 +17,23 @@ class Augmentation:
     scale: float = 0.15
     shift: float = 0.08
     flip: float = 0.5
-    contrast: float = 0.3
-    brightness: float = 0.2
-    low_resolution: float = 0.15
-    erase: float = 0.3
+    contrast: float = 0.25
+    brightness: float = 0.15
+    low_resolution: float = 0.1
+    erase: float = 0.2
 
 
-def augment(images: torch.Tensor, size: int, how: Augmentation, rng: torch.Generator) -> torch.Tensor:
+VIEW = 44 / 48
+"""Part of the image side that a view shows before random scaling: the centre crop of 44 of 48 pixels."""
+
+
+def augment(
+    images: torch.Tensor, size: int, how: Augmentation, rng: torch.Generator, *, view: float = VIEW
+) -> torch.Tensor:
     """Random affine view, light and erasing of faces.
 
     images: float32 [N, 1, H, W] in [0, 1]; size: side of the result in pixels. The result shows
-    `VIEW` of the face: at native resolution for size 44, coarser for less.
+    the middle `view` of the face: at native resolution for size 44, coarser for less.
     Returns float32 [N, 1, size, size] in [0, 1].
     """
     n = len(images)
@@ -36,7 +42,7 @@ def augment(images: torch.Tensor, size: int, how: Augmentation, rng: torch.Gener
         return torch.empty(n).uniform_(low, high, generator=rng)
 
     angle = uniform(-1, 1) * math.radians(how.rotation_degrees)
-    zoom = VIEW * (1 + uniform(-how.scale, how.scale))
+    zoom = view * (1 + uniform(-how.scale, how.scale))
     mirror = torch.where(uniform(0, 1) < how.flip, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = zoom * torch.cos(angle) * mirror
@@ -55,24 +61,10 @@ def augment(images: torch.Tensor, size: int, how: Augmentation, rng: torch.Gener
     return _erase(out, uniform(0, 1) < how.erase, rng)
 
 
-VIEW = 44 / 48
-"""Part of the image side that a view shows before random scaling: the centre crop of 44 of 48 pixels."""
-
-
-def centre_view(images: torch.Tensor, size: int) -> torch.Tensor:
-    """The view without chance: centre `VIEW` of float32 [N, 1, H, W] at [N, 1, size, size]."""
-    height = images.shape[-1]
-    margin = round(height * (1 - VIEW) / 2)
-    crop = images[..., margin : height - margin, margin : height - margin]
-    if crop.shape[-1] == size:
-        return crop
-    return F.interpolate(crop, (size, size), mode="bilinear", align_corners=False, antialias=True)
-
-
 def _coarsen(images: torch.Tensor, chosen: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Throw away detail, as a face of 14 to 28 pixels would."""
+    """Throw away detail, as a face of 16 to 30 pixels would."""
     if chosen.any():
-        side = int(torch.randint(14, 29, (1,), generator=rng))
+        side = int(torch.randint(16, 31, (1,), generator=rng))
         small = F.interpolate(images[chosen], (side, side), mode="bilinear", align_corners=False, antialias=True)
         images[chosen] = F.interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
     return images

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotion.errors import DataError
+from emotion.expressions import EMOTIONS
 
 FERPLUS_CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 TO_FER2013 = {
@@ -43,3 +44,11 @@ def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[
             except (TypeError, ValueError):
                 raise DataError(f"{path}:{reader.line_num}: expected a number of votes in every column") from None
     return votes
+
+
+def ferplus_majority(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """int64 [N], position in `EMOTIONS` of the choice with most votes; -1 for a tie, contempt, or no votes at all."""
+    column = np.array([EMOTIONS.index(TO_FER2013[c]) if c in TO_FER2013 else -1 for c in FERPLUS_CLASSES], np.int64)
+    ordered = np.sort(votes, axis=1)
+    majority: npt.NDArray[np.int64] = np.where(ordered[:, -1] > ordered[:, -2], column[votes.argmax(1)], -1)
+    return majority

@@ -92,8 +92,8 @@ class FerResNet(nn.Module):
 
 
 def fer_resnet(num_classes: int = 7, *, dropout: float = 0.3) -> FerResNet:
-    """The shipped classifier: 40 to 320 channels."""
-    return FerResNet(num_classes, (40, 80, 160, 320), (2, 2, 2, 2), dropout)
+    """The shipped classifier: 32 to 256 channels."""
+    return FerResNet(num_classes, (32, 64, 128, 256), (2, 2, 2, 2), dropout)
 
 
 def fer_resnet_large(num_classes: int = 7, *, dropout: float = 0.4) -> FerResNet:

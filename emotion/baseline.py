@@ -1,0 +1,74 @@
+"""Fit and judge the scikit-learn baselines; they take the raw pixels and leave no weight file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotion.config import TrainConfig
+from emotion.data import FerSplit, drop_duplicates, load_fer2013
+from emotion.errors import ConfigError
+from emotion.models import BASELINES
+from emotion.targets import of_classes
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """accuracy: over all classes, on PublicTest. binary_accuracy: one-hot at threshold 0.5, on the same answers."""
+
+    model: str
+    accuracy: float
+    binary_accuracy: float
+    train_images: int
+    public_images: int
+    seconds: float
+
+
+def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> BaselineResult:
+    """Fit `config.model` on Training without duplicates and judge it on PublicTest.
+
+    out: folder for config.json and log.jsonl. Raises ConfigError when the model is no baseline, DataError.
+    """
+    if config.model not in BASELINES:
+        raise ConfigError([f"model {config.model!r}: expected one of {', '.join(BASELINES)}"])
+    public = load_fer2013(data, "public")
+    train, _ = drop_duplicates(load_fer2013(data, "train"), public)
+    train, public = of_classes(train, config.classes), of_classes(public, config.classes)
+    started = time.perf_counter()
+    estimator = BASELINES[config.model](len(config.classes))
+    estimator.fit(_pixels(train), train.labels)
+    shares = _shares(estimator, _pixels(public), len(config.classes))
+    one_hot = public.labels[:, None] == np.arange(len(config.classes))
+    result = BaselineResult(
+        model=config.model,
+        accuracy=float((shares.argmax(1) == public.labels).mean()),
+        binary_accuracy=float(((shares > 0.5) == one_hot).mean()),
+        train_images=len(train),
+        public_images=len(public),
+        seconds=time.perf_counter() - started,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
+        line = {"epoch": 1, "public_accuracy": result.accuracy, **dataclasses.asdict(result)}
+        (out / "log.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    return result
+
+
+def _pixels(split: FerSplit) -> npt.NDArray[np.float32]:
+    flat: npt.NDArray[np.float32] = split.images.reshape(len(split), -1).astype(np.float32) / 255
+    return flat
+
+
+def _shares(estimator: Any, pixels: npt.NDArray[np.float32], classes: int) -> npt.NDArray[np.float64]:
+    """Probabilities with a column per class, also for classes that the estimator never saw."""
+    shares = np.zeros((len(pixels), classes))
+    shares[:, estimator.classes_] = estimator.predict_proba(pixels)
+    return shares

@@ -1,0 +1,106 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from emotion.data.augment import VIEW, Augmentation
+from emotion.expressions import EMOTIONS
+from emotion.models import BASELINES, MODELS
+
+LABEL_SOURCES = ("fer2013", "ferplus", "ferplus-majority", "ferplus-both")
+"""What is learned: FER-2013's label; the shares of FER+ votes; the FER+ majority; half label, half vote shares."""
+CHOICES = {
+    "optimiser": ("adamw", "sgd", "adam"),
+    "schedule": ("cosine", "plateau", "constant"),
+    "select": ("accuracy", "loss"),
+    "labels": LABEL_SOURCES,
+    "balance": ("none", "weights", "sampling"),
+    "weights": ("none", "imagenet"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+"""Setting -> its possible values."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run. Sizes in pixels, rates per step, `size_schedule` as (from fraction, size).
+
+    schedule "plateau": the rate falls to `plateau_factor` after `plateau_patience` epochs without a lower loss on
+    PublicTest. early_stopping: the run ends after so many such epochs; 0 is never. select: what makes best.pt better,
+    PublicTest accuracy or loss. keep_falls: a checkpoint for every fall of that loss, named with epoch and accuracy.
+    view: part of the face side that the network sees. free_upper_at: epoch from which a partly frozen network trains
+    its upper part too. ferplus_weight: weight of an auxiliary head that learns the FER+ votes. 0 for `ema_decay`,
+    `clip_norm` and `ferplus_weight` turns each off.
+    """
+
+    model: str = "fer_resnet"
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 0.7
+    label_smoothing: float = 0.1
+    ferplus_weight: float = 0.5
+    ema_decay: float = 0.9985
+    size_schedule: tuple[tuple[float, int], ...] = ((0.0, 32), (0.65, 40))
+    eval_size: int = 44
+    view: float = VIEW
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    plateau_factor: float = 0.1
+    plateau_patience: int = 3
+    early_stopping: int = 0
+    select: str = "accuracy"
+    keep_falls: bool = False
+    clip_norm: float = 5.0
+    classes: tuple[str, ...] = EMOTIONS
+    labels: str = "fer2013"
+    balance: str = "none"
+    weights: str = "none"
+    free_upper_at: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    def faults(self) -> list[str]:
+        """Every setting that cannot work, one sentence each."""
+        faults = [
+            f"{name} {getattr(self, name)!r}: expected one of {', '.join(choices)}"
+            for name, choices in {"model": tuple(MODELS), **CHOICES}.items()
+            if getattr(self, name) not in choices
+        ]
+        checks = [
+            (self.epochs >= 1, f"epochs {self.epochs}: expected at least 1"),
+            (self.batch_size >= 2, f"batch_size {self.batch_size}: expected at least 2"),
+            (self.lr > 0, f"lr {self.lr}: expected more than 0"),
+            (0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: expected 0 to below 1"),
+            (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
+            (self.ferplus_weight >= 0, f"ferplus_weight {self.ferplus_weight}: expected 0 or more"),
+            (0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected between 0 and 1"),
+            (0 < self.view <= 1, f"view {self.view}: expected a part of the face side in (0, 1]"),
+            (self.early_stopping >= 0, f"early_stopping {self.early_stopping}: expected 0 (never) or more epochs"),
+            (
+                bool(self.size_schedule)
+                and self.size_schedule[0][0] == 0
+                and all(size >= 24 for _, size in self.size_schedule),
+                f"size_schedule {self.size_schedule}: expected (0.0, size) first and sizes of 24 px or more",
+            ),
+            (
+                len(set(self.classes)) == len(self.classes) >= 2 and set(self.classes) <= set(EMOTIONS),
+                f"classes {', '.join(self.classes)}: expected two or more different names out of {', '.join(EMOTIONS)}",
+            ),
+        ]
+        return faults + [message for good, message in checks if not good]
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether the run needs the FER+ votes file."""
+        return self.ferplus_weight > 0 or self.labels != "fer2013"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the model is a scikit-learn estimator, fitted in one go."""
+        return self.model in BASELINES

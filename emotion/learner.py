@@ -1,0 +1,118 @@
+"""A network on its way: itself, its moving average, its optimiser, and where they compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from emotion.config import TrainConfig
+from emotion.data import FERPLUS_CLASSES
+from emotion.errors import ConfigError
+from emotion.models import MODELS, load_imagenet
+from emotion.run import TrainState
+
+
+class WithAuxiliaryHead(nn.Module):
+    """A classifier and, in training only, a head that learns the FER+ vote shares from the same features."""
+
+    def __init__(self, network: Any, *, auxiliary: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.auxiliary = nn.Linear(network.feature_width, len(FERPLUS_CLASSES)) if auxiliary else None
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self.auxiliary is None:
+            return self.network(x), None
+        features = self.network.features(x)
+        return self.network.head(features), self.auxiliary(features)
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """All that changes while training. averaged: the moving average of the model, None when the run keeps none."""
+
+    config: TrainConfig
+    model: Any
+    averaged: Any
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is measured and kept."""
+        network: nn.Module = (self.averaged.module if self.averaged is not None else self.model).network
+        return network
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
+        return {"model": self.model.state_dict(), **averaged, "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, saved: dict[str, Any]) -> TrainState:
+        """Take over what `state` gave, and return where the run stood."""
+        self.model.load_state_dict(saved["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        return TrainState(**saved["state"])
+
+
+def build_learner(config: TrainConfig) -> Learner:
+    """A network at its start, by the seed. Raises ConfigError when it cannot have what the settings ask for."""
+    torch.manual_seed(config.seed)
+    network = MODELS[config.model](len(config.classes))
+    faults = []
+    if config.ferplus_weight > 0 and not hasattr(network, "features"):
+        faults.append(
+            f"ferplus_weight {config.ferplus_weight}: {config.model} has no features for a second head: expected 0"
+        )
+    if config.free_upper_at is not None and not hasattr(network, "free_upper"):
+        faults.append(f"free_upper_at {config.free_upper_at}: {config.model} has no frozen part: expected None")
+    if faults:
+        raise ConfigError(faults)
+    if config.weights == "imagenet":
+        load_imagenet(network)
+    device = resolve_device(config.device)
+    whole: Any = WithAuxiliaryHead(network, auxiliary=config.ferplus_weight > 0).to(device)
+    model = whole.to(memory_format=torch.channels_last)
+    averaged = None
+    if config.ema_decay > 0:
+        average: Any = torch.optim.swa_utils.get_ema_multi_avg_fn
+        averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average(config.ema_decay), use_buffers=True)
+    return Learner(config, model, averaged, build_optimiser(model, config), device)
+
+
+def build_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, Adam, or SGD with Nesterov momentum; weight decay not for norms and biases."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    if config.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """ "auto" becomes a CUDA device where there is one, else the processor."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(["device cuda: this machine has none; expected auto or cpu"])
+    return torch.device(wanted)
+
+
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """ "auto" becomes bfloat16 where the device multiplies it natively, else float32: emulation is 10 times slower."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"

@@ -1,0 +1,121 @@
+"""The folder of a run: config.json, log.jsonl, last.pt, best.pt and, where wanted, a checkpoint per lower loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emotion.config import TrainConfig
+from emotion.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run stands after `epoch` epochs. Losses and scores are PublicTest's; lr_factor multiplies the rate."""
+
+    epoch: int = 0
+    best: float = 0.0
+    best_loss: float = float("inf")
+    epochs_without_fall: int = 0
+    plateau_wait: int = 0
+    lr_factor: float = 1.0
+
+    def after(self, config: TrainConfig, *, score: float, loss: float) -> TrainState:
+        """The state after one more epoch. Freeing the upper part of a network starts all patience anew."""
+        begins_phase = self.epoch == config.free_upper_at
+        before = (
+            dataclasses.replace(self, epochs_without_fall=0, plateau_wait=0, lr_factor=1.0) if begins_phase else self
+        )
+        fell = loss < before.best_loss
+        wait = 0 if fell else before.plateau_wait + 1
+        lower = config.schedule == "plateau" and wait >= config.plateau_patience
+        return TrainState(
+            epoch=self.epoch + 1,
+            best=max(score, before.best),
+            best_loss=min(loss, before.best_loss),
+            epochs_without_fall=0 if fell else before.epochs_without_fall + 1,
+            plateau_wait=0 if lower else wait,
+            lr_factor=before.lr_factor * (config.plateau_factor if lower else 1.0),
+        )
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether all epochs are done, or the loss has not fallen for too long in the last phase."""
+        out_of_patience = 0 < config.early_stopping <= self.epochs_without_fall
+        return self.epoch >= config.epochs or (out_of_patience and self.epoch > (config.free_upper_at or 0))
+
+
+class Run:
+    """Reads and writes the files of a run so that a kill leaves whole files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best = folder / "best.pt"
+        self.last = folder / "last.pt"
+
+    def faults(self, config: TrainConfig, *, resume: bool) -> list[str]:
+        """Why this folder cannot take the run: it holds one already, or one with other settings."""
+        if not self.last.exists():
+            return []
+        if not resume:
+            return [f"{self.folder} holds a run already: resume it or choose another folder"]
+        before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(dataclasses.asdict(config)))
+        return [
+            f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
+            for name, value in before.items()
+            if now.get(name) != value
+        ]
+
+    def begin(self, config: TrainConfig, state: TrainState) -> None:
+        """Write the settings, and forget what the log says of epochs after the state."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.folder / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+        log = self.folder / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        _write_whole(log, "".join(f"{line}\n" for line in lines[: state.epoch]))
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add an epoch to log.jsonl."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def save(self, value: dict[str, Any], name: str) -> None:
+        """Save so that a kill leaves either the old file or the new one."""
+        part = self.folder / (name + ".part")
+        torch.save(value, part)
+        os.replace(part, self.folder / name)
+
+    def load_last(self) -> dict[str, Any]:
+        """What `save` wrote as last.pt. Raises WeightsError when the file is damaged."""
+        try:
+            saved: dict[str, Any] = torch.load(self.last, weights_only=True, map_location="cpu")
+        except Exception as error:  # the unpickler meets damage with errors of many kinds
+            raise WeightsError(f"{self.last}: damaged: expected the last state of a run ({error})") from None
+        return saved
+
+
+def metadata(config: TrainConfig, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself: settings, metrics, labels, torch, commit."""
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "metrics": metrics,
+        "labels": list(config.classes),
+        "torch": str(torch.__version__),
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

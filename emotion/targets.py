@@ -1,0 +1,99 @@
+"""What each image should be called: labels, vote shares, class weights, and the order in which images are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emotion.config import TrainConfig
+from emotion.data import FERPLUS_CLASSES, FerSplit, ferplus_majority, load_ferplus_votes
+from emotion.data.ferplus import TO_FER2013
+from emotion.errors import DataError
+from emotion.expressions import EMOTIONS
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Images uint8 [N, 1, 48, 48], labels int64 [N] (columns of the run's classes) and what to learn.
+
+    targets: int64 [N], or float32 [N, C] for vote shares. votes: float32 [N, 8], FER+ shares for the auxiliary head,
+    zeros where there are none. class_weights: float32 [C] for the loss, or None.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    targets: torch.Tensor
+    votes: torch.Tensor
+    class_weights: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) -> TrainingSet:
+    """Images and targets of a split whose labels are in `EMOTIONS` order. Raises DataError when no image is left."""
+    if config.labels in ("ferplus", "ferplus-majority"):
+        split = ferplus_relabelled(split, votes_file)
+    split = of_classes(split, config.classes)
+    votes = _vote_shares(split.names, votes_file)
+    labels = torch.from_numpy(split.labels)
+    weights = None
+    if config.balance == "weights":
+        counts = torch.bincount(labels, minlength=len(config.classes)).clamp(min=1)
+        weights = len(labels) / (len(config.classes) * counts.float())
+    return TrainingSet(
+        images=torch.from_numpy(split.images).unsqueeze(1),
+        labels=labels,
+        targets=_targets(labels, votes, config),
+        votes=torch.from_numpy(votes),
+        class_weights=weights,
+    )
+
+
+def of_classes(split: FerSplit, classes: tuple[str, ...]) -> FerSplit:
+    """The split reduced to `classes`; the same split when they are all seven."""
+    return split if classes == EMOTIONS else split.of_classes(classes)
+
+
+def ferplus_relabelled(split: FerSplit, votes_file: Path | None) -> FerSplit:
+    """The images whose FER+ votes have one clear majority among the seven emotions, with that as their label."""
+    labels = ferplus_majority(_vote_shares(split.names, votes_file))
+    if not (labels >= 0).any():
+        raise DataError(f"{votes_file}: no image of this split has a clear majority; expected votes keyed by file name")
+    kept = split.subset(labels >= 0)
+    return FerSplit(kept.images, labels[labels >= 0], kept.names)
+
+
+def drawing_order(data: TrainingSet, config: TrainConfig, rng: torch.Generator) -> torch.Tensor:
+    """int64 [N], the images of one epoch: each once, or, with balanced sampling, every class equally often."""
+    if config.balance != "sampling":
+        return torch.randperm(len(data), generator=rng)
+    counts = torch.bincount(data.labels, minlength=len(config.classes)).clamp(min=1)
+    return torch.multinomial(1 / counts[data.labels].float(), len(data), replacement=True, generator=rng)
+
+
+def _vote_shares(names: tuple[str, ...], votes_file: Path | None) -> npt.NDArray[np.float32]:
+    if votes_file is None:
+        return np.zeros((len(names), len(FERPLUS_CLASSES)), np.float32)
+    votes = load_ferplus_votes(votes_file, names)
+    shares: npt.NDArray[np.float32] = votes / np.maximum(votes.sum(1, keepdims=True), 1)
+    return shares
+
+
+def _targets(labels: torch.Tensor, votes: npt.NDArray[np.float32], config: TrainConfig) -> torch.Tensor:
+    if config.labels in ("fer2013", "ferplus-majority"):
+        return labels
+    columns = [FERPLUS_CLASSES.index(ferplus) for name in config.classes for ferplus in _ferplus_names(name)]
+    shares = torch.from_numpy(votes[:, columns])
+    total = shares.sum(1, keepdim=True)
+    one_hot = torch.nn.functional.one_hot(labels, len(config.classes)).float()
+    shares = torch.where(total > 0, shares / total.clamp(min=1e-6), one_hot)
+    return shares if config.labels == "ferplus" else (shares + one_hot) / 2
+
+
+def _ferplus_names(name: str) -> list[str]:
+    return [ferplus for ferplus, fer2013 in TO_FER2013.items() if fer2013 == name]

@@ -1,0 +1,108 @@
+"""`emotion train`: settings from the preset of the model, changed by options, with a progress bar and a curve."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emotion.errors import ConfigError
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="FER-2013: fer2013.csv, Kaggle's archive.zip or its unpacked folder.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    model: Annotated[
+        str, typer.Option(help="An architecture of `emotion zoo`; brings its authors' recipe.")
+    ] = "fer_resnet",
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, as if it had not stopped.")] = False,
+    ferplus: Annotated[Path | None, typer.Option(help="FER+ votes as CSV, keyed by file name.")] = None,
+    labels: Annotated[str | None, typer.Option(help="fer2013, ferplus, ferplus-majority or ferplus-both.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Emotions to tell apart, with commas: happy,sad,...")] = None,
+    weights: Annotated[str | None, typer.Option(help="Start of the network: imagenet or none (random).")] = None,
+    balance: Annotated[str | None, typer.Option(help="Rare classes: none, weights or sampling.")] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adamw, sgd or adam.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine, plateau or constant.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="0 to below 1.")] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="Decay of the moving average of weights; 0 is none.")] = None,
+    early_stopping: Annotated[int | None, typer.Option(help="Epochs without a lower loss; 0 is never.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all chance.")] = None,
+) -> None:
+    """Train an architecture; every setting that is not given is its authors'. Under torchrun, in several processes."""
+    given = {
+        "labels": labels, "classes": _names(classes), "weights": weights, "balance": balance, "optimiser": optimiser,
+        "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing, "ema_decay": ema_decay, "early_stopping": early_stopping,
+        "precision": precision, "device": device, "seed": seed,
+    }  # fmt: skip
+    run_training(model, given, data=data, out=out, ferplus=ferplus, resume=resume)
+
+
+def run_training(
+    model: str, given: dict[str, Any], *, data: Path, out: Path, ferplus: Path | None = None, resume: bool = False
+) -> None:
+    """Train `model` by its preset, changed by the settings in `given` that are not None, and tell how it goes."""
+    from emotion.baseline import fit_baseline
+    from emotion.presets import PRESETS
+    from emotion.train import train as fit
+
+    if model not in PRESETS:
+        raise ConfigError([f"model {model!r}: expected one of {', '.join(PRESETS)}"])
+    config = dataclasses.replace(PRESETS[model], **{key: value for key, value in given.items() if value is not None})
+    if config.is_baseline:
+        result = fit_baseline(config, data, out)
+        typer.echo(f"{model}: PublicTest accuracy {result.accuracy:.4f} ({result.seconds:.0f} s, no weights to keep)")
+        return
+    if ferplus is None and config.ferplus_weight > 0 and config.labels == "fer2013":
+        typer.echo(
+            "note: without --ferplus the recipe's second head, which learns the FER+ votes, is left out", err=True
+        )
+        config = dataclasses.replace(config, ferplus_weight=0.0)
+    with _shown(out, config.epochs) as callbacks:
+        best = fit(config, data, out, ferplus=ferplus, resume=resume, **callbacks)
+    typer.echo(f"best checkpoint: {best}")
+
+
+@contextmanager
+def _shown(out: Path, epochs: int) -> Iterator[dict[str, Any]]:
+    """Callbacks for `train`: a bar over the steps on a terminal, a line and a new curve.png per epoch."""
+    from emotion.curve import draw_curve
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("epoch")
+
+        def progress(step: int, steps: int) -> None:
+            bar.update(task, completed=step, total=steps)
+
+        def report(line: dict[str, Any]) -> None:
+            draw_curve(out)
+            text = f"epoch {line['epoch']} of {epochs}: loss {line['train_loss']:.4f}, "
+            text += f"PublicTest {line['public_accuracy']:.4f}, best {line['best']:.4f}, {line['seconds']:.0f} s"
+            typer.echo(text, err=True)
+            bar.reset(task, description=f"epoch {line['epoch'] + 1}")
+
+        yield {"report": report, "progress": progress}
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))

@@ -1,0 +1,327 @@
+"""The training loop: resuming is exact, settings and data are checked, recipes do what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emotion import EMOTIONS, ConfigError, DataError, WeightsError
+from emotion.baseline import fit_baseline
+from emotion.checkpoint import load_checkpoint
+from emotion.config import TrainConfig
+from emotion.data import load_fer2013
+from emotion.data.augment import Augmentation, augment
+from emotion.errors import TrainingDiverged
+from emotion.presets import KERAS, PLAIN, PRESETS
+from emotion.run import TrainState
+from emotion.targets import drawing_order, training_set
+from emotion.train import learning_rate, train
+from tests.emotion.factories import make_split, write_votes, write_zip
+
+FERPLUS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+TINY = dataclasses.replace(KERAS, model="mini_xception", epochs=3, batch_size=7, augmentation=Augmentation())
+DEFAULT = TrainConfig(epochs=2, batch_size=7, size_schedule=((0.0, 24), (0.5, 28)), eval_size=28)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    splits = {"train": make_split(3, 1), "public": make_split(2, 2)}
+    return write_zip(tmp_path_factory.mktemp("data") / "archive.zip", splits)
+
+
+@pytest.fixture(scope="module")
+def votes(data: Path) -> Path:
+    names: list[str] = []
+    winners: list[str] = []
+    for split in ("train", "public"):
+        loaded = load_fer2013(data, split)
+        names += loaded.names
+        winners += [FERPLUS[k] for k in loaded.labels]
+    return write_votes(data.parent / "votes.csv", tuple(names), winners)
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    saved = torch.load(run / "last.pt", weights_only=True)
+    return {**saved["model"], **{f"averaged.{k}": v for k, v in saved.get("averaged", {}).items()}}
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(("config", "kill_at"), [(TINY, (2, 3)), (TINY, (2, 1)), (DEFAULT, (2, 2))])
+def test_a_killed_run_resumes_to_the_same_weights(
+    data: Path, votes: Path, tmp_path: Path, config: TrainConfig, kill_at: tuple[int, int]
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(config, data, whole, ferplus=votes)
+    epochs: list[int] = [1]
+
+    def stop(step: int, steps: int) -> None:
+        if (epochs[-1], step) == kill_at:
+            raise Killed
+        if step == steps:
+            epochs.append(epochs[-1] + 1)
+
+    with pytest.raises(Killed):
+        train(config, data, killed, ferplus=votes, progress=stop)
+    # A line of an epoch whose state was not saved, as a kill between the two writes leaves it.
+    with (killed / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 2}\n')
+    train(config, data, killed, ferplus=votes, resume=True)
+    expected, found = weights_of(whole), weights_of(killed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    logs = [[json.loads(t) for t in (run / "log.jsonl").read_text().splitlines()] for run in (whole, killed)]
+    for lines in logs:
+        for line in lines:
+            assert line.pop("seconds") > 0
+    assert logs[0] == logs[1]
+    best = [torch.load(run / "best.pt", weights_only=True) for run in (whole, killed)]
+    assert all(torch.equal(best[0]["network"][key], best[1]["network"][key]) for key in best[0]["network"])
+    assert best[0]["metadata"]["metrics"]["epoch"] == best[1]["metadata"]["metrics"]["epoch"]
+
+
+def test_a_run_learns_and_its_best_checkpoint_loads(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(KERAS, model="cnn1", epochs=12, batch_size=7, select="accuracy", schedule="constant")
+    lines: list[dict[str, Any]] = []
+    best = train(dataclasses.replace(config, early_stopping=0), data, tmp_path / "run", report=lines.append)
+    assert lines[-1]["best"] > 0.8
+    checkpoint = load_checkpoint(best)
+    assert checkpoint.card.labels == EMOTIONS
+    assert (checkpoint.card.input_size, checkpoint.card.view) == (48, 1.0)
+    public = load_fer2013(data, "public")
+    accuracy = float((checkpoint.logits(public.images).argmax(1) == public.labels).mean())
+    assert accuracy == pytest.approx(lines[-1]["best"])
+
+
+def test_a_checkpoint_for_every_fall_of_the_loss(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(KERAS, model="cnn1", epochs=4, batch_size=7)
+    lines: list[dict[str, Any]] = []
+    train(config, data, tmp_path / "run", report=lines.append)
+    lowest, expected = math.inf, []
+    for line in lines:
+        if line["public_loss"] < lowest:
+            lowest = line["public_loss"]
+            expected.append(f"epoch-{line['epoch']:03d}-accuracy-{line['public_accuracy']:.4f}.pt")
+    assert sorted(p.name for p in (tmp_path / "run").glob("epoch-*.pt")) == expected
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["metadata"]["metrics"]["public_loss"] == lowest
+
+
+def test_four_classes(data: Path, tmp_path: Path) -> None:
+    classes = ("happy", "sad", "surprise", "neutral")
+    best = train(dataclasses.replace(TINY, epochs=1, batch_size=4, classes=classes), data, tmp_path / "run")
+    assert load_checkpoint(best).card.labels == classes
+
+
+@pytest.mark.parametrize("labels", ["ferplus", "ferplus-majority", "ferplus-both"])
+def test_ferplus_labels_report_ferplus_accuracy(data: Path, votes: Path, tmp_path: Path, labels: str) -> None:
+    lines: list[dict[str, Any]] = []
+    config = dataclasses.replace(TINY, epochs=1, labels=labels)
+    train(config, data, tmp_path / "run", ferplus=votes, report=lines.append)
+    assert 0 <= lines[0]["ferplus_accuracy"] <= 1
+    assert lines[0]["best"] == lines[0]["ferplus_accuracy"]
+
+
+def test_ferplus_targets(data: Path, votes: Path) -> None:
+    split = load_fer2013(data, "train")
+    soft = training_set(split, dataclasses.replace(TINY, labels="ferplus"), votes)
+    happy = int((soft.labels == EMOTIONS.index("happy")).nonzero()[0])
+    expected = torch.zeros(7)
+    expected[[EMOTIONS.index("happy"), EMOTIONS.index("neutral")]] = torch.tensor([0.9, 0.1])
+    assert torch.allclose(soft.targets[happy], expected)
+    both = training_set(split, dataclasses.replace(TINY, labels="ferplus-both"), votes)
+    assert both.targets[happy, EMOTIONS.index("happy")] == pytest.approx(0.95)
+    majority = training_set(split, dataclasses.replace(TINY, labels="ferplus-majority"), votes)
+    assert torch.equal(majority.targets, torch.from_numpy(split.labels))
+
+
+def test_balance() -> None:
+    split = make_split(4).subset(np.arange(28) != 0).subset(np.r_[False, np.ones(26, bool)])
+    weighted = training_set(split, dataclasses.replace(TINY, balance="weights"), None)
+    assert weighted.class_weights is not None
+    assert weighted.class_weights[0] == pytest.approx(2 * float(weighted.class_weights[1]))
+    config = dataclasses.replace(TINY, balance="sampling")
+    drawn = torch.cat([drawing_order(weighted, config, torch.Generator().manual_seed(seed)) for seed in range(80)])
+    shares = torch.bincount(weighted.labels[drawn], minlength=7) / len(drawn)
+    assert shares.tolist() == pytest.approx([1 / 7] * 7, abs=0.03)
+    plain = drawing_order(weighted, TINY, torch.Generator().manual_seed(0))
+    assert sorted(plain.tolist()) == list(range(26))
+
+
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"model": "resnet"}, "model 'resnet': expected one of knn, mlp"),
+    ({"epochs": 0}, "epochs 0: expected at least 1"),
+    ({"batch_size": 1}, "batch_size 1: expected at least 2"),
+    ({"lr": 0.0}, "lr 0.0: expected more than 0"),
+    ({"label_smoothing": 1.0}, "label_smoothing 1.0: expected 0 to below 1"),
+    ({"ema_decay": 1.0}, "ema_decay 1.0: expected 0 to below 1"),
+    ({"precision": "half"}, "precision 'half': expected one of auto, float32, bfloat16"),
+    ({"size_schedule": ((0.5, 32),)}, "expected (0.0, size) first and sizes of 24 px or more"),
+    ({"classes": ("happy", "glad")}, "classes happy, glad: expected two or more different names"),
+    ({"labels": "votes"}, "labels 'votes': expected one of fer2013, ferplus"),
+    ({"labels": "ferplus"}, "need the FER+ votes file"),
+    ({"model": "knn"}, "model 'knn' is fitted in one go"),
+    ({"ferplus_weight": -1.0}, "ferplus_weight -1.0: expected 0 or more"),
+    ({"free_upper_at": 1}, "free_upper_at 1: mini_xception has no frozen part"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS)
+def test_settings_that_cannot_work(data: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        train(dataclasses.replace(TINY, **change), data, tmp_path / "run")
+    assert message in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_faults_come_together(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        train(dataclasses.replace(TINY, lr=-1, epochs=0), data, tmp_path / "run")
+    assert len(raised.value.faults) == 2
+
+
+def test_a_second_head_needs_features(data: Path, votes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mini_xception has no features for a second head: expected 0"):
+        train(dataclasses.replace(TINY, ferplus_weight=0.5), data, tmp_path / "run", ferplus=votes)
+
+
+def test_a_folder_takes_one_run_only(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, epochs=1)
+    train(config, data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run already: resume it or choose another folder"):
+        train(config, data, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"lr 0\.5: the run in .* has 0\.001, and resumes only with the same"):
+        train(dataclasses.replace(config, lr=0.5), data, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "last.pt").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match=r"last\.pt: damaged"):
+        train(config, data, tmp_path / "run", resume=True)
+
+
+def test_too_few_images_and_no_images_of_a_class(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="21 images to train on, fewer than one batch of 64"):
+        train(dataclasses.replace(TINY, batch_size=64), data, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step \d: loss (nan|inf): try a lower rate"):
+        train(dataclasses.replace(TINY, lr=1e30), data, tmp_path / "run")
+
+
+def test_plateau_and_early_stopping() -> None:
+    config = dataclasses.replace(KERAS, early_stopping=5)
+    state = TrainState()
+    factors, stops = [], []
+    for loss in [2.0, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1]:
+        state = state.after(config, score=0.5, loss=loss)
+        factors.append(state.lr_factor)
+        stops.append(state.finished(config))
+    assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1])
+    assert stops == [False] * 6 + [True]
+
+
+def test_a_new_phase_begins_with_new_patience() -> None:
+    config = dataclasses.replace(PRESETS["resnet50_partial"], epochs=12, free_upper_at=6)
+    state = TrainState()
+    states = []
+    for _ in range(12):
+        state = state.after(config, score=0.5, loss=1.0)
+        states.append(state)
+    assert not states[5].finished(config)
+    assert (states[5].epochs_without_fall, states[5].lr_factor) == (5, pytest.approx(0.1))
+    assert (states[6].epochs_without_fall, states[6].lr_factor) == (1, 1.0)
+    assert next(s.epoch for s in states if s.finished(config)) == 11
+
+
+def test_learning_rates() -> None:
+    config = TrainConfig(epochs=10, warmup_epochs=1, lr=1.0)
+    rates = [learning_rate(config, epoch) for epoch in (0, 1, 5.5, 10)]
+    assert rates == pytest.approx([0.01 / 1.01, 1.0, 0.5, 0.0], abs=1e-6)
+    assert learning_rate(dataclasses.replace(config, schedule="plateau"), 9) == 1.0
+
+
+def test_the_upper_part_is_freed_in_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[int] = []
+    from emotion.models.imagenet import ImageNetClassifier
+
+    original = ImageNetClassifier.free_upper
+
+    def note(self: ImageNetClassifier) -> None:
+        freed.append(1)
+        original(self)
+
+    monkeypatch.setattr(ImageNetClassifier, "free_upper", note)
+    config = dataclasses.replace(
+        PRESETS["resnet50_partial"], epochs=3, free_upper_at=2, weights="none", batch_size=21, keep_falls=False
+    )
+    train(config, data, tmp_path / "run")
+    assert len(freed) == 1
+
+
+def test_baseline(data: Path, tmp_path: Path) -> None:
+    result = fit_baseline(dataclasses.replace(PRESETS["knn"], seed=1), data, tmp_path / "run")
+    assert result.accuracy > 0.6
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text())["public_accuracy"] == result.accuracy
+    with pytest.raises(ConfigError, match="model 'cnn1': expected one of knn, mlp"):
+        fit_baseline(PRESETS["cnn1"], data)
+
+
+def test_augmentation_without_ranges_changes_nothing() -> None:
+    images = torch.from_numpy(make_split(1).images).unsqueeze(1).float() / 255
+    out = augment(images, 48, PLAIN, torch.Generator().manual_seed(0), view=1.0)
+    assert torch.allclose(out, images, atol=1e-5)
+    centre = augment(images, 44, PLAIN, torch.Generator().manual_seed(0))
+    assert torch.allclose(centre, images[..., 2:46, 2:46], atol=1e-5)
+
+
+def test_augmentation_is_repeatable_and_stays_in_range() -> None:
+    images = torch.from_numpy(make_split(2).images).unsqueeze(1).float() / 255
+    kept = images.clone()
+    first, second = (augment(images, 40, Augmentation(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(images, kept)
+    assert first.shape == (14, 1, 40, 40)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_a_certain_flip_mirrors() -> None:
+    images = torch.from_numpy(make_split(1).images).unsqueeze(1).float() / 255
+    flipped = augment(images, 48, dataclasses.replace(PLAIN, flip=1.0), torch.Generator(), view=1.0)
+    assert torch.allclose(flipped, images.flip(-1), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
+    program = (
+        "import dataclasses, sys; from pathlib import Path; from emotion.presets import KERAS; "
+        "from emotion.train import train; "
+        "c = dataclasses.replace(KERAS, model='mini_xception', epochs=2, batch_size=6); "
+        "train(c, Path(sys.argv[1]), Path(sys.argv[2]), report=lambda line: print('line', flush=True))"
+    )
+    script = tmp_path / "two.py"
+    script.write_text(program)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613"]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        [*command, str(script), str(data), str(tmp_path / "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("line") == 2
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
+    assert load_checkpoint(tmp_path / "run").card.name == "mini_xception"

@@ -20,19 +20,42 @@ TOLERANCE = 1e-2
 
 
 def load_compact_checkpoint(path: str | Path) -> tuple[Compact, dict[str, Any]]:
-    """The network of a run's best.pt (or of the run folder) and its metadata. Raises WeightsError."""
+    """The network and its metadata, of a run folder, its best.pt, or a file made by `export_compact`.
+
+    Raises WeightsError when it cannot be read or is of another model.
+    """
     path = Path(path)
     file = path / "best.pt" if path.is_dir() else path
     try:
-        saved = torch.load(file, weights_only=True, map_location="cpu")
+        state, metadata = _of_onnx(file) if file.suffix == ".onnx" else _of_checkpoint(file)
         network = compact()
-        network.load_state_dict(saved["network"])
-        return network.eval(), dict(saved["metadata"])
+        network.load_state_dict(state)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror}") from None
-    except Exception as error:
+    except Exception as error:  # what torch and protobuf raise for damaged files has no common class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{file}: expected a checkpoint of `facedet train --model compact` ({reason})") from None
+        raise WeightsError(f"{file}: expected weights of `facedet train --model compact` ({reason})") from None
+    return network.eval(), metadata
+
+
+def _of_checkpoint(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    saved = torch.load(file, weights_only=True, map_location="cpu")
+    return saved["network"], dict(saved["metadata"])
+
+
+def _of_onnx(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Parameters and running statistics keep their names in the graph; equal ones share a tensor through Identity."""
+    import onnx
+
+    model = onnx.load(file)
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in values:
+            values[node.output[0]] = values[node.input[0]]
+    properties = {p.key: p.value for p in model.metadata_props}
+    state = compact().state_dict()  # for the batch counters, which the graph does not hold
+    state.update({name: torch.from_numpy(values[name].copy()) for name in state if name in values})
+    return state, json.loads(properties["crowdmood.metadata"])
 
 
 def export_compact(run_or_checkpoint: str | Path, out: str | Path) -> None:
@@ -63,10 +86,12 @@ def write_onnx(network: Compact, metadata: dict[str, Any], path: Path) -> None:
     axes = {"images": {0: "n", 2: "height", 3: "width"}, "points": {0: "n", 1: "p"}}
     with warnings.catch_warnings():
         # The newer, dynamo-based exporter needs one more package; tracing warns of shapes, which stay symbolic here.
+        # PRESERVE keeps the norms apart, so that the file can be trained on; onnxruntime folds them when it loads.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network, (example,), str(path), input_names=["images"], output_names=["points"],
             dynamic_axes=axes, opset_version=17, dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
         )  # fmt: skip
     model = onnx.load(path)
     model.producer_name = "crowdmood"

@@ -125,7 +125,7 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(facedet.WeightsError, match=r"best\.pt: expected a checkpoint"):
+    with pytest.raises(facedet.WeightsError, match=r"best\.pt: expected weights"):
         load_compact_checkpoint(tmp_path)
 
 
@@ -139,6 +139,14 @@ def test_onnx_equals_torch(exported: Path) -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(session.run(None, {"images": pixels})[0], expected, atol=1e-2)
+
+
+def test_an_exported_file_can_be_trained_on(exported: Path) -> None:
+    original, _ = load_compact_checkpoint(exported.parent)
+    again, metadata = load_compact_checkpoint(exported)
+    assert metadata == {"model": "compact"}
+    for name, value in original.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("size_wh", [(1, 1), (10, 10), (60, 60), (96, 33), (1700, 40), (40, 2000)])

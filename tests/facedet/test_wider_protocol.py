@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facedet.errors import DataError
@@ -107,7 +107,7 @@ def literal_ap(truth: dict[str, WiderPhoto], found: dict[str, Faces], level: str
     return sum((mrec[i + 1] - mrec[i]) * mpre[i + 1] for i in range(len(mrec) - 1) if mrec[i + 1] != mrec[i])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000), photos=st.integers(1, 4))
 def test_equals_the_literal_version(seed: int, photos: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,0 +1,191 @@
+"""The audit's kinds of findings, its rules, and proposals in the format that came in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from facedet.audit import KINDS, Audit, AuditRules, audit, audit_photo
+from facedet.audit_files import write_audit, write_proposal
+from facedet.data.coco import load_coco
+from facedet.data.dataturks import read_dataturks
+from facedet.data.load import RawData, load_raw
+from facedet.data.raw import RawPhoto, corners_array
+from facedet.errors import ConfigError
+from facedet.faces import Faces
+from tests.facedet.photos import record, write_lines, write_photo
+
+SIZE = (400, 300)
+FACE = [100.0, 100.0, 150.0, 150.0]
+LOOSE = [80.0, 80.0, 170.0, 170.0]
+TIGHT = [115.0, 115.0, 135.0, 135.0]
+SHIFTED = [125.0, 110.0, 175.0, 160.0]
+FAR = [300.0, 200.0, 340.0, 240.0]
+
+
+def kinds(labels: list[list[float]], found: list[list[float]], *, ignore: bool = False) -> list[tuple[str, int]]:
+    raw = RawPhoto("a.jpg", corners_array(labels), np.full(len(labels), ignore, np.bool_))
+    table = np.array(found, np.float32).reshape(-1, 5)
+    faces = Faces.from_raw(table[:, :4], table[:, 4], SIZE)
+    return [(f.kind, f.label) for f in audit_photo(raw, faces, AuditRules())]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found", "expected"),
+    [
+        ([], [], []),
+        ([FACE], [[*FACE, 0.9]], []),
+        ([FACE], [[*FACE, 0.2]], []),
+        ([FACE], [[*FACE, 0.1]], [("undetected", 0)]),
+        ([FACE], [], [("undetected", 0)]),
+        ([], [[*FACE, 0.9]], [("unlabelled", -1)]),
+        ([], [[*FACE, 0.5]], []),
+        ([], [[10, 10, 18, 18, 0.9]], []),
+        ([FACE], [[*FACE, 0.9], [*FAR, 0.8]], [("unlabelled", -1)]),
+        ([LOOSE], [[*FACE, 0.9]], [("loose", 0)]),
+        ([TIGHT], [[*FACE, 0.9]], [("tight", 0)]),
+        ([SHIFTED], [[*FACE, 0.9]], [("shifted", 0)]),
+        ([FACE, FACE], [[*FACE, 0.9]], [("duplicate", 1)]),
+        ([[350, 100, 450, 200]], [[350, 100, 400, 200, 0.9]], [("outside", 0)]),
+        ([[350, 100, 401, 150]], [[350, 100, 400, 150, 0.9]], []),
+        ([[500, 100, 600, 200]], [], [("degenerate", 0)]),
+        ([[10, 10, 10, 50], FACE], [[*FACE, 0.9]], [("degenerate", 0)]),
+    ],
+)
+def test_kinds(labels: list[list[float]], found: list[list[float]], expected: list[tuple[str, int]]) -> None:
+    assert kinds(labels, found) == expected
+
+
+def test_an_ignored_label_explains_a_detection_but_is_not_judged() -> None:
+    assert kinds([FACE], [[*FACE, 0.9]], ignore=True) == []
+    assert kinds([FACE], [], ignore=True) == []
+
+
+def test_rules_that_cannot_work_are_all_named() -> None:
+    with pytest.raises(ConfigError, match=r"confident 2: expected 0 to 1; ratio 0\.5: expected more than 1"):
+        AuditRules(confident=2, ratio=0.5)
+    with pytest.raises(ConfigError, match=r"weak 0\.5: expected at most confident"):
+        AuditRules(weak=0.5, confident=0.4)
+
+
+class Scripted:
+    """Finds what it is told to, whatever the photo."""
+
+    name = "scripted"
+
+    def __init__(self, found: list[list[float]]) -> None:
+        self._found = np.array(found, np.float32).reshape(-1, 5)
+
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
+        return [Faces.from_raw(self._found[:, :4], self._found[:, 4], (i.shape[1], i.shape[0])) for i in images]
+
+
+def relative(box: list[float]) -> list[float]:
+    return [v / s for v, s in zip(box, SIZE * 2, strict=True)]
+
+
+def dataturks(folder: Path) -> tuple[RawData, Audit]:
+    write_photo(folder / "photos" / "a.jpg", *SIZE)
+    (folder / "photos" / "broken.jpg").write_bytes(b"?")
+    records = [
+        record("a.jpg", [relative(b) for b in (LOOSE, [10, 10, 60, 60], [10, 10, 60, 61])], size=SIZE),
+        record("missing.jpg", [[0, 0, 1, 1]]) | {"extras": {"kept": "as it is"}},
+        record("broken.jpg", []),
+    ]
+    del records[2]["annotation"]
+    data = load_raw(write_lines(folder / "faces.json", records), images=folder / "photos")
+    return data, audit(Scripted([[*FACE, 0.9], [*FAR, 0.8]]), data.photos)
+
+
+def test_audit_goes_past_missing_and_broken_photos(tmp_path: Path) -> None:
+    _, result = dataturks(tmp_path)
+    assert set(result.skipped) == {"missing.jpg", "broken.jpg"}
+    assert (result.sizes, result.labels) == ({"a.jpg": SIZE}, 3)
+    assert set(result.counts) == set(KINDS)
+    assert {k: v for k, v in result.counts.items() if v} == {
+        "loose": 1, "duplicate": 1, "undetected": 1, "unlabelled": 1
+    }  # fmt: skip
+
+
+def test_findings_and_sheets_are_written(tmp_path: Path) -> None:
+    data, result = dataturks(tmp_path)
+    written = write_audit(result, data, tmp_path / "audit")
+    assert {p.name for p in written} == {
+        "findings.jsonl", "loose.jpg", "duplicate.jpg", "undetected.jpg", "unlabelled.jpg"
+    }  # fmt: skip
+    assert all(p.stat().st_size > 0 for p in written)
+    rows = [json.loads(line) for line in written[0].read_text().splitlines()]
+    assert {
+        "photo": "a.jpg",
+        "kind": "unlabelled",
+        "label": -1,
+        "label_xyxy": None,
+        "detection_xyxy": FAR,
+        "score": 0.8,
+    } in rows
+
+
+def test_proposal_as_dataturks_json(tmp_path: Path) -> None:
+    data, result = dataturks(tmp_path)
+    before = data.source.read_text()
+    write_proposal(result, data, tmp_path / "proposed.json")
+    assert data.source.read_text() == before
+    photos = read_dataturks(tmp_path / "proposed.json")
+    np.testing.assert_allclose(photos[0].corners * [*SIZE, *SIZE], [FACE, [10, 10, 60, 60], FAR], atol=0.01)
+    rows = [json.loads(line) for line in (tmp_path / "proposed.json").read_text().splitlines()]
+    notes = [a["notes"] for a in rows[0]["annotation"]]
+    assert notes[0].startswith("audit: loose, box of the detector (score 0.90), was [80.0, 80.0")
+    assert notes[1:] == [
+        "audit: check, the detector finds nothing here", "audit: added, found with score 0.80"
+    ]  # fmt: skip
+    originals = [json.loads(line) for line in before.splitlines()]
+    assert rows[1:] == originals[1:]
+
+
+def coco(folder: Path) -> Path:
+    write_photo(folder / "images" / "a.jpg", *SIZE)
+    boxes: list[Any] = [(LOOSE, 1), (FACE, 2), ([350.0, 100.0, 450.0, 200.0], 1), ([10.0, 10.0, 10.0, 40.0], 1)]
+    document = {
+        "info": {"kept": True},
+        "images": [{"id": 3, "file_name": "a.jpg", "width": SIZE[0], "height": SIZE[1], "split": "val"}],
+        "annotations": [
+            {"id": i, "image_id": 3, "category_id": c, "bbox": [x1, y1, x2 - x1, y2 - y1], "blur": i}
+            for i, ((x1, y1, x2, y2), c) in enumerate(boxes, 1)
+        ],
+        "categories": [{"id": 1, "name": "face"}, {"id": 2, "name": "hat"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_proposal_as_coco_json(tmp_path: Path) -> None:
+    data = load_raw(coco(tmp_path))
+    found = [[*FACE, 0.9], [350, 100, 400, 200, 0.7], [*FAR, 0.8]]
+    result = audit(Scripted(found), data.photos)
+    write_proposal(result, data, tmp_path / "proposed.json")
+    document = json.loads((tmp_path / "proposed.json").read_text())
+    assert document["info"] == {"kept": True}
+    by_id = {a["id"]: a for a in document["annotations"]}
+    assert set(by_id) == {1, 2, 3, 5}
+    assert by_id[1]["bbox"] == [100.0, 100.0, 50.0, 50.0]
+    assert by_id[1]["blur"] == 1
+    assert "audit: loose" in by_id[1]["audit"]
+    assert by_id[2] == json.loads((tmp_path / "annotations.json").read_text())["annotations"][1]
+    assert by_id[3]["bbox"] == [350.0, 100.0, 50.0, 100.0]
+    assert "clipped to the photo" in by_id[3]["audit"]
+    assert by_id[5]["bbox"] == [300.0, 200.0, 40.0, 40.0]
+    assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 4
+
+
+def test_a_clean_set_is_proposed_as_it_was(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a.jpg", *SIZE)
+    source = write_lines(tmp_path / "f.json", [record("a.jpg", [relative(FACE)], size=SIZE)])
+    data = load_raw(source, images=tmp_path / "photos")
+    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text()) == json.loads(source.read_text())

@@ -1,0 +1,239 @@
+"""Prepared folders: what is kept, repaired, dropped and counted; stable splits; loading and counting."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from facedet.data.checks import pixel_scale, repair_boxes
+from facedet.data.coco import SPLITS, load_coco, split_of, write_coco
+from facedet.data.dataturks import read_dataturks
+from facedet.data.load import load_data, load_raw
+from facedet.data.prepare import PrepareOptions, prepare, unique_names
+from facedet.data.raw import RawPhoto, corners_array
+from facedet.data.stats import stats
+from facedet.errors import DataError
+from tests.facedet.photos import record, write_lines, write_photo
+
+PATIENT = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+NO_DOWNLOAD = PrepareOptions(download=False)
+
+
+def raw(corners: list[list[float]], *, relative: bool = False, declared: tuple[int, int] | None = None) -> RawPhoto:
+    return RawPhoto("a.jpg", corners_array(corners), np.zeros(len(corners), np.bool_), relative, declared_wh=declared)
+
+
+@pytest.mark.parametrize(
+    ("corners", "expected", "counted"),
+    [
+        ([], [], {}),
+        ([[10, 20, 30, 40]], [[10, 20, 30, 40]], {}),
+        ([[30, 40, 10, 20]], [[10, 20, 30, 40]], {"box_repaired_corners_swapped": 1}),
+        ([[-5, 20, 30, 40]], [[0, 20, 30, 40]], {"box_repaired_clipped": 1}),
+        ([[90, 70, 130, 90]], [[90, 70, 120, 80]], {"box_repaired_clipped": 1}),
+        ([[-0.5, 0, 120.5, 80]], [[0, 0, 120, 80]], {}),
+        ([[120, 10, 150, 40]], [], {"box_dropped_outside": 1}),
+        ([[-30, 10, 0, 40]], [], {"box_dropped_outside": 1}),
+        ([[10, 20, 10, 40]], [], {"box_dropped_degenerate": 1}),
+        ([[10, 20, 30, 20.5]], [], {"box_dropped_degenerate": 1}),
+        ([[119.5, 10, 150, 40]], [], {"box_dropped_degenerate": 1}),
+        ([[np.nan, 20, 30, 40], [10, np.inf, 30, 40]], [], {"box_dropped_not_finite": 2}),
+        ([[10, 20, 30, 40], [10, 20, 30, 40.1]], [[10, 20, 30, 40]], {"box_dropped_duplicate": 1}),
+        ([[10, 20, 30, 40], [12, 20, 32, 40]], [[10, 20, 30, 40], [12, 20, 32, 40]], {}),
+    ],
+)
+def test_boxes_are_repaired_or_dropped_and_counted(
+    corners: list[list[float]], expected: list[list[float]], counted: dict[str, int]
+) -> None:
+    counts: Counter[str] = Counter()
+    boxes, ignore = repair_boxes(raw(corners), (120, 80), (1.0, 1.0), counts)
+    np.testing.assert_allclose(boxes, np.array(expected, np.float32).reshape(-1, 4))
+    assert ignore.shape == (len(expected),)
+    assert {k: v for k, v in counts.items() if v} == counted
+
+
+@PATIENT
+@given(
+    corners=st.lists(st.lists(st.floats(-300, 300, width=32), min_size=4, max_size=4), max_size=6),
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+)
+def test_repaired_boxes_are_always_inside(corners: list[list[float]], size: tuple[int, int]) -> None:
+    counts: Counter[str] = Counter()
+    boxes, _ = repair_boxes(raw(corners), size, (1.0, 1.0), counts)
+    assert ((boxes >= 0) & (boxes <= [*size, *size])).all()
+    assert ((boxes[:, 2:] - boxes[:, :2]) >= 0.99).all()
+    assert len(boxes) + sum(v for k, v in counts.items() if "dropped" in k) == len(corners)
+
+
+@pytest.mark.parametrize(
+    ("declared", "relative", "scale"),
+    [
+        (None, False, (1, 1)),
+        ((120, 80), False, (1, 1)),
+        ((240, 160), False, (0.5, 0.5)),
+        ((240, 160), True, (1, 1)),
+        ((80, 120), False, None),
+        ((121, 80), False, (120 / 121, 1)),
+        ((0, 0), False, None),
+    ],
+)
+def test_photos_of_another_size(
+    declared: tuple[int, int] | None, relative: bool, scale: tuple[float, float] | None
+) -> None:
+    assert pixel_scale(raw([], relative=relative, declared=declared), (120, 80)) == scale
+
+
+def source(folder: Path, count: int = 30) -> Path:
+    """Dataturks JSON with `count` photos present, one missing, one broken, one of another shape."""
+    for i in range(count):
+        write_photo(folder / "photos" / f"{i}.jpg")
+    (folder / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    write_photo(folder / "photos" / "turned.jpg", 80, 120)
+    records = [record(f"{i}.jpg", [[0.1, 0.2, 0.5, 0.6], [0.6, 0.2, 0.9, 0.6]]) for i in range(count)]
+    extra = [record(name, [[0.1, 0.2, 0.5, 0.6]]) for name in ("missing.jpg", "broken.jpg", "turned.jpg")]
+    return write_lines(folder / "faces.json", records + extra)
+
+
+def options(folder: Path) -> PrepareOptions:
+    return PrepareOptions(images=folder / "photos", download=False)
+
+
+def test_prepare_dataturks(tmp_path: Path) -> None:
+    report = prepare(read_dataturks(source(tmp_path)), tmp_path / "out", options=options(tmp_path))
+    expected = {
+        "photos_read": 33, "photos_kept": 30, "photos_left_out": 3, "photos_missing": 1, "photos_unreadable": 1,
+        "photos_of_another_shape": 1, "faces": 60,
+    }  # fmt: skip
+    assert {k: v for k, v in report.counts.items() if v} == expected
+    assert set(report.left_out) == {"missing.jpg", "broken.jpg", "turned.jpg"}
+    assert "80x120 px, its annotation says (120, 80)" in report.left_out["turned.jpg"]
+    assert sum(row["photos"] for row in report.splits.values()) == 30
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"] == report.counts
+    assert len(report.sha256) == 30
+    data = load_data(tmp_path / "out")
+    assert (len(data), data.face_count) == (30, 60)
+    assert all(photo.path.is_file() for photo in data.photos)
+    np.testing.assert_allclose(data.photos[0].boxes_xyxy, [[12, 16, 60, 48], [72, 16, 108, 48]], atol=0.01)
+    parts = [load_data(tmp_path / "out", split=s) for s in SPLITS if report.splits[s]["photos"]]
+    assert sorted(p.name for part in parts for p in part.photos) == [p.name for p in data.photos]
+
+
+def test_prepare_again_changes_nothing(tmp_path: Path) -> None:
+    raws = read_dataturks(source(tmp_path, 5))
+    first = prepare(raws, tmp_path / "out", options=options(tmp_path))
+    text = (tmp_path / "out" / "annotations.json").read_text()
+    assert prepare(raws, tmp_path / "out", options=options(tmp_path)) == first
+    from_before = prepare(raws, tmp_path / "out", options=NO_DOWNLOAD)
+    assert (from_before.counts["photos_kept"], from_before.splits) == (5, first.splits)
+    assert (tmp_path / "out" / "annotations.json").read_text() == text
+
+
+def test_dead_links_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = source(tmp_path, 2)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[2]["content"] = "file:///etc/missing.jpg"
+    write_lines(path, lines)
+    report = prepare(read_dataturks(path), tmp_path / "out", options=PrepareOptions(images=tmp_path / "photos"))
+    assert report.counts["photos_kept"] == 2
+    assert list(report.dead_links) == ["file:///etc/missing.jpg"]
+    assert "expected an http or https URL" in report.dead_links["file:///etc/missing.jpg"]
+
+
+def test_percent_decoded_photos_are_found(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a b.jpg")
+    path = write_lines(tmp_path / "f.json", [record("a%20b.jpg", [[0.1, 0.2, 0.5, 0.6]])])
+    assert prepare(read_dataturks(path), tmp_path / "out", options=options(tmp_path)).counts["faces"] == 1
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no photo is left of 1; the first: a\.jpg: no such photo here"):
+        prepare([raw([[1, 2, 30, 40]])], tmp_path / "out", options=NO_DOWNLOAD)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg"])
+def test_names_stay_inside_the_prepared_folder(tmp_path: Path, name: str) -> None:
+    photo = RawPhoto(name, corners_array([]), np.zeros(0, np.bool_), path=write_photo(tmp_path / "a.jpg"))
+    with pytest.raises(DataError, match="must not lead out of"):
+        prepare([photo], tmp_path / "out", options=NO_DOWNLOAD)
+    assert not (tmp_path / "out" / "annotations.json").exists()
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, 0.1), (-0.1, 1.0, 0.1)])
+def test_split_fractions_that_cannot_be(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(DataError, match="expected three numbers of at least 0 with sum 1"):
+        split_of("a", fractions=fractions)
+
+
+@PATIENT
+@given(
+    st.sets(st.text(min_size=1), min_size=1, max_size=20), st.sets(st.text(min_size=1), max_size=20), st.integers(0, 9)
+)
+def test_added_photos_move_no_other(names: set[str], added: set[str], seed: int) -> None:
+    before = {name: split_of(name, seed=seed) for name in names}
+    after = {name: split_of(name, seed=seed) for name in names | added}
+    assert {name: after[name] for name in names} == before
+
+
+def test_split_follows_the_fractions_and_the_seed() -> None:
+    splits = [Counter(split_of(f"{i}.jpg", seed=seed) for i in range(2000)) for seed in (0, 1)]
+    for counts in splits:
+        assert counts["train"] == pytest.approx(1600, abs=80)
+        assert counts["val"] == pytest.approx(200, abs=60)
+    assert any(split_of(f"{i}.jpg", seed=0) != split_of(f"{i}.jpg", seed=1) for i in range(50))
+    assert split_of("a.jpg", fractions=(0, 0, 1)) == "test"
+
+
+def test_a_splits_name_in_the_source_is_kept(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.jpg")
+    raws = [RawPhoto("a.jpg", corners_array([]), np.zeros(0, np.bool_), path=photo, split="test")]
+    report = prepare(raws, tmp_path / "out", options=PrepareOptions(download=False, fractions=(1, 0, 0)))
+    assert report.splits["test"]["photos"] == 1
+
+
+def test_photos_of_one_name() -> None:
+    twice = [raw([[1, 2, 3, 4]]), raw([[5, 6, 7, 8]])]
+    other = RawPhoto("a.jpg", corners_array([]), np.zeros(0, np.bool_), url="http://elsewhere/a.jpg")
+    joined, counts = unique_names([*twice, other])
+    assert len(joined) == 1
+    np.testing.assert_array_equal(joined[0].corners, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert counts == {"photos_listed_twice_joined": 1, "photos_left_out_same_name": 1}
+
+
+def test_coco_round_trip(tmp_path: Path) -> None:
+    prepare(read_dataturks(source(tmp_path, 3)), tmp_path / "out", options=options(tmp_path))
+    first = load_data(tmp_path / "out")
+    write_coco(first, tmp_path / "copy.json", splits={p.name: "val" for p in first.photos})
+    again = load_coco(tmp_path / "copy.json", first.images_dir, split="val")
+    for a, b in zip(first.photos, again.photos, strict=True):
+        assert (a.path, a.name, a.width, a.height) == (b.path, b.name, b.width, b.height)
+        np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
+        np.testing.assert_array_equal(a.ignore, b.ignore)
+
+
+def test_load_data_names_what_it_expects(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected a folder with annotations\.json and images/"):
+        load_data(tmp_path)
+
+
+def test_load_raw_dataturks_needs_photos(tmp_path: Path) -> None:
+    path = source(tmp_path, 1)
+    with pytest.raises(DataError, match="name their folder with --images"):
+        load_raw(path)
+    data = load_raw(path, images=tmp_path / "photos")
+    assert data.form == "dataturks"
+    assert [p.path is not None for p in data.photos] == [True, False, True, True]
+
+
+def test_stats(tmp_path: Path) -> None:
+    prepare(read_dataturks(source(tmp_path, 4)), tmp_path / "out", options=options(tmp_path))
+    figures = json.loads(json.dumps(stats(load_data(tmp_path / "out"))))
+    assert (figures["photos"], figures["faces"], figures["faces_ignored"]) == (4, 8, 0)
+    assert figures["faces_per_photo"]["2-5"] == 4
+    assert figures["face_size_px"]["32-64"] == 8
+    assert figures["photo_width_px_percentiles"]["50"] == 120

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
-from facedet import cli_prepare
+from facedet import cli_prepare, cli_train
 from facedet.audit import KINDS, AuditRules
 from facedet.data.coco import FaceDataset
 from facedet.data.load import load_data
@@ -42,6 +42,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(cli_prepare.app, name="prepare")
+app.command()(cli_train.train)
 
 DetectorName = Annotated[str, typer.Option("--detector", help="A detector's name, or a weight file.")]
 Data = Annotated[Path, typer.Argument(help="Prepared folder, COCO JSON file or WIDER FACE's own folder.")]

@@ -1,0 +1,1 @@
+"""Two engines that fine-tune Faster R-CNN on faces, over one kind of checkpoint; see `facedet train --engine`."""

@@ -1,0 +1,152 @@
+"""Everything that decides a fine-tuning run of Faster R-CNN, for both engines."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facedet.engines.distributed import asked_size
+from facedet.models.faster_rcnn import FASTER_RCNNS, PRESETS
+from facedet.models.resnet import NORMS
+
+ENGINES = ("torchvision", "detectron2")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class FasterRCNNConfig:
+    """One run. Defaults are Detectron2's schedule for two photos per step.
+
+    weights: "coco", "imagenet", "none" or a .pth or .pkl file. freeze_at: first backbone stages that do not learn,
+    0 to 5; None means 2, or 0 for "none". batch_size: photos per step over all processes. lr_drops: shares of the run
+    after which the rate is divided by 10. clip_norm: of the whole gradient, 0 for none. short_px: short sides of
+    photos in training, one drawn each time, unless the long one would pass long_px. crop_px: train on square crops
+    of this side instead, drawn as in facedet.data.augment; 0 for whole photos. light: strength of changes of light
+    and colour, in [0, 1]. test_short_px, test_long_px: the scale at which is measured. eval_every and log_every: in
+    steps. patience: measurements without a better AP before stopping, 0 for never. norm: of faster_rcnn_r18_fpn.
+    """
+
+    model: str = "faster_rcnn_x101_fpn"
+    preset: str = "face"
+    weights: str = "coco"
+    freeze_at: int | None = None
+    norm: str = "bn"
+    steps: int = 9000
+    batch_size: int = 2
+    lr: float = 0.0025
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 500
+    lr_drops: tuple[float, ...] = (0.7, 0.9)
+    clip_norm: float = 10.0
+    short_px: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    long_px: int = 1333
+    crop_px: int = 0
+    flip: float = 0.5
+    light: float = 0.3
+    test_short_px: int = 800
+    test_long_px: int = 1333
+    eval_every: int = 500
+    log_every: int = 20
+    patience: int = 0
+    precision: str = "auto"
+    seed: int = 0
+
+    def faults(self) -> list[str]:
+        """Every setting that cannot work, one sentence each."""
+        return [message for good, message in (*self._names(), *self._numbers(), *self._sizes()) if not good]
+
+    def _names(self) -> list[tuple[bool, str]]:
+        a_file = Path(self.weights).suffix in (".pth", ".pkl")
+        return [
+            (self.model in FASTER_RCNNS, f"model {self.model!r}: expected one of {', '.join(FASTER_RCNNS)}"),
+            (self.preset in PRESETS, f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}"),
+            (self.norm in NORMS, f"norm {self.norm!r}: expected one of {', '.join(NORMS)}"),
+            (self.precision in PRECISIONS, f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}"),
+            (
+                self.weights in ("coco", "imagenet", "none") or a_file,
+                f"weights {self.weights!r}: expected coco, imagenet, none, or a .pth or .pkl file",
+            ),
+            (not a_file or Path(self.weights).is_file(), f"weights {self.weights}: no such file"),
+            (
+                self.weights != "none" or self.model == "faster_rcnn_r18_fpn",
+                f"weights none: {self.model} has frozen batch norms and cannot learn from scratch; "
+                "faster_rcnn_r18_fpn can",
+            ),
+        ]
+
+    def _numbers(self) -> list[tuple[bool, str]]:
+        return [
+            (self.steps >= 1, f"steps {self.steps}: expected at least 1"),
+            (
+                self.freeze_at is None or 0 <= self.freeze_at <= 5,
+                f"freeze_at {self.freeze_at}: expected 0 to 5",
+            ),
+            (
+                self.batch_size >= 1 and self.batch_size % asked_size() == 0,
+                f"batch_size {self.batch_size}: expected a multiple of the {asked_size()} processes",
+            ),
+            (self.lr > 0, f"lr {self.lr}: expected more than 0"),
+            (0 <= self.momentum < 1, f"momentum {self.momentum}: expected 0 to below 1"),
+            (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
+            (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
+            (
+                all(0 < drop < 1 for drop in self.lr_drops) and list(self.lr_drops) == sorted(self.lr_drops),
+                f"lr_drops {list(self.lr_drops)}: expected rising shares between 0 and 1",
+            ),
+            (self.clip_norm >= 0, f"clip_norm {self.clip_norm}: expected at least 0"),
+            (0 <= self.flip <= 1, f"flip {self.flip}: expected 0 to 1"),
+            (0 <= self.light <= 1, f"light {self.light}: expected 0 to 1"),
+            (self.eval_every >= 1, f"eval_every {self.eval_every}: expected at least 1"),
+            (self.log_every >= 1, f"log_every {self.log_every}: expected at least 1"),
+            (self.patience >= 0, f"patience {self.patience}: expected at least 0"),
+        ]
+
+    def _sizes(self) -> list[tuple[bool, str]]:
+        longest = max(self.short_px, default=0)
+        return [
+            (
+                len(self.short_px) > 0 and min(self.short_px) >= 32,
+                f"short_px {list(self.short_px)}: expected sides of at least 32",
+            ),
+            (self.long_px >= longest, f"long_px {self.long_px}: expected at least the largest short side, {longest}"),
+            (
+                self.crop_px == 0 or (self.crop_px >= 64 and self.crop_px % 32 == 0),
+                f"crop_px {self.crop_px}: expected 0, or a multiple of 32 of at least 64",
+            ),
+            (self.test_short_px >= 32, f"test_short_px {self.test_short_px}: expected at least 32"),
+            (
+                self.test_long_px >= self.test_short_px,
+                f"test_long_px {self.test_long_px}: expected at least test_short_px, {self.test_short_px}",
+            ),
+        ]
+
+    def frozen_stages(self) -> int:
+        """`freeze_at`, or its default: nothing can stay as it is when everything starts from nothing."""
+        if self.freeze_at is not None:
+            return self.freeze_at
+        return 0 if self.weights == "none" else 2
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: linear warm-up from a thousandth, then a tenth after each drop."""
+        warm = min(1.0, 0.001 + 0.999 * step / self.warmup_steps) if self.warmup_steps else 1.0
+        drops = sum(step >= drop * self.steps for drop in self.lr_drops)
+        return self.lr * warm * float(0.1**drops)
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint of this run says of itself, enough to build the detector."""
+        return {
+            "model": self.model,
+            "preset": self.preset,
+            "norm": self.norm if self.model == "faster_rcnn_r18_fpn" else "frozen_bn",
+            "test_scale": {"short_px": self.test_short_px, "long_px": self.test_long_px},
+            "config": plain(self),
+        }
+
+
+def plain(config: FasterRCNNConfig) -> dict[str, Any]:
+    """The settings as JSON gives them back: lists for tuples."""
+    values = dataclasses.asdict(config)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -1,0 +1,184 @@
+"""Fine-tune Faster R-CNN by Detectron2's own trainer, for comparison: the same settings, data and checkpoints.
+
+What stays Detectron2's own: its augmentation (scale and flip; `light` and `crop_px` are not used), its clipping, which
+bounds each parameter's gradient and not the whole, and faces marked to be ignored, which it treats as background.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facedet.checkpoint import read_checkpoint
+from facedet.data.coco import FaceDataset
+from facedet.engines.config import FasterRCNNConfig
+from facedet.engines.run import environment
+from facedet.errors import ConfigError, MissingExtra
+from facedet.model_zoo import fetch_zoo_file
+from facedet.models.faster_rcnn import FAIR_PIXEL_STD_BGR, PRESETS
+
+INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
+ZOO_CONFIGS = {
+    "faster_rcnn_x101_fpn": "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml",
+    "faster_rcnn_r50_fpn": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
+    "faster_rcnn_r18_fpn": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
+}
+NORM_NAMES = {"frozen_bn": "FrozenBN", "bn": "BN", "gn": "GN"}
+TRAIN, VAL = "facedet_train", "facedet_val"
+
+
+def train(
+    config: FasterRCNNConfig,
+    data: FaceDataset,
+    val: FaceDataset | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """As facedet.engines.torchvision_engine.train; Detectron2 writes its own log, metrics.json and events to `out`.
+
+    Raises MissingExtra, with the command that installs it, without Detectron2.
+    """
+    try:
+        from detectron2.engine import DefaultTrainer, hooks
+        from detectron2.evaluation import COCOEvaluator
+    except ImportError as e:
+        raise MissingExtra(f"the detectron2 engine needs Detectron2, which needs a compiler: {INSTALL}") from e
+    faults = config.faults() + ([] if len(data) else ["no photos to train on"])
+    if (out / "last_checkpoint").exists() and not resume:
+        faults.append(f"{out} holds a run already: resume it or choose another folder")
+    if faults:
+        raise ConfigError(faults)
+
+    class Trainer(DefaultTrainer):  # type: ignore[misc]
+        @classmethod
+        def build_evaluator(cls, cfg: Any, name: str) -> Any:
+            limit = PRESETS[config.preset].max_detections
+            return COCOEvaluator(name, ("bbox",), True, str(out / "inference"), max_dets_per_image=limit)
+
+        def build_hooks(self) -> list[Any]:
+            chosen: list[Any] = super().build_hooks()
+            if val is not None:
+                best = hooks.BestCheckpointer(config.eval_every, self.checkpointer, "bbox/AP")
+                chosen.insert(-1, best)
+            return chosen
+
+    out.mkdir(parents=True, exist_ok=True)
+    _register(TRAIN, data)
+    if val is not None:
+        _register(VAL, val)
+    trainer = Trainer(detectron2_config(config, out, measured=val is not None))
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return _label(config, out, report, dict(getattr(trainer, "_last_eval_results", {}) or {}))
+
+
+def detectron2_config(config: FasterRCNNConfig, out: Path, *, measured: bool) -> Any:
+    """Detectron2's own settings (a frozen CfgNode) for `config`."""
+    from detectron2 import model_zoo
+
+    preset = PRESETS[config.preset]
+    cfg = model_zoo.get_config(ZOO_CONFIGS[config.model])
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.MODEL.WEIGHTS = _weights(config)
+    cfg.MODEL.BACKBONE.FREEZE_AT = config.frozen_stages()
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[size] for size in preset.anchor_sizes_px]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [list(preset.anchor_ratios)]
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = preset.train_proposals.per_level
+    cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = preset.train_proposals.per_image
+    cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = preset.test_proposals.per_level
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = preset.test_proposals.per_image
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = preset.classes
+    cfg.TEST.DETECTIONS_PER_IMAGE = preset.max_detections
+    if config.model == "faster_rcnn_r18_fpn":
+        _make_narrow(cfg, NORM_NAMES[config.norm])
+    _set_solver(cfg, config)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN,), (VAL,) if measured else ()
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = tuple(config.short_px), config.long_px
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = config.test_short_px, config.test_long_px
+    cfg.INPUT.RANDOM_FLIP = "horizontal" if config.flip else "none"
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    cfg.DATALOADER.NUM_WORKERS = 0 if (os.cpu_count() or 1) < 4 else 2
+    cfg.OUTPUT_DIR, cfg.SEED = str(out), config.seed
+    cfg.freeze()
+    return cfg
+
+
+def _make_narrow(cfg: Any, norm: str) -> None:
+    """The shape of models.faster_rcnn.faster_rcnn_r18_fpn."""
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
+    cfg.MODEL.RESNETS.NORM = cfg.MODEL.FPN.NORM = norm
+    cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 128, 256
+    cfg.MODEL.PIXEL_STD = list(FAIR_PIXEL_STD_BGR)
+
+
+def _set_solver(cfg: Any, config: FasterRCNNConfig) -> None:
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER = config.batch_size, config.steps
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM = config.lr, config.momentum
+    cfg.SOLVER.WEIGHT_DECAY = config.weight_decay
+    cfg.SOLVER.WARMUP_ITERS = min(config.warmup_steps, config.steps - 1)
+    cfg.SOLVER.STEPS = tuple(int(drop * config.steps) for drop in config.lr_drops)
+    cfg.SOLVER.CHECKPOINT_PERIOD = cfg.TEST.EVAL_PERIOD = config.eval_every
+    cfg.SOLVER.AMP.ENABLED = torch.cuda.is_available() and config.precision != "float32"
+    if config.clip_norm:
+        cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = True, "norm"
+        cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = config.clip_norm
+
+
+def _weights(config: FasterRCNNConfig) -> str:
+    """A local file that this package's reader has accepted, since Detectron2's own would run a pickle."""
+    if config.weights == "none":
+        return ""
+    fetched = config.weights in ("coco", "imagenet")
+    path = fetch_zoo_file(config.model, config.weights) if fetched else Path(config.weights)
+    read_checkpoint(path)
+    return str(path)
+
+
+def _register(name: str, data: FaceDataset) -> None:
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: records(data))
+    MetadataCatalog.get(name).set(thing_classes=["face"])
+
+
+def records(data: FaceDataset) -> list[dict[str, Any]]:
+    """The photos as Detectron2 wants them."""
+    from detectron2.structures import BoxMode
+
+    return [
+        {
+            "file_name": str(photo.path),
+            "image_id": number,
+            "width": photo.width,
+            "height": photo.height,
+            "annotations": [
+                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": int(ignore)}
+                for box, ignore in zip(photo.boxes_xyxy.tolist(), photo.ignore.tolist(), strict=True)
+            ],
+        }
+        for number, photo in enumerate(data.photos, 1)
+    ]
+
+
+def _label(
+    config: FasterRCNNConfig, out: Path, report: Callable[[dict[str, Any]], None], results: dict[str, Any]
+) -> Path:
+    """Tell the checkpoints what model they hold, so that this package needs no settings to use them."""
+    metrics = {name: float(value) for name, value in results.get("bbox", results).items()}
+    report({"step": config.steps, **metrics})
+    paths = [path for path in (out / "model_best.pth", out / "model_final.pth") if path.exists()]
+    for path in paths:
+        saved = read_checkpoint(path)
+        about = {**config.about(), **environment(), "engine": "detectron2", "metrics": metrics}
+        torch.save({"model": saved.tensors, "facedet": about, **saved.rest}, path)
+    return paths[0]

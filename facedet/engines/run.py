@@ -1,0 +1,122 @@
+"""The folder of a run: config.json, log.jsonl, model_last.pth, model_best.pth, curves.png and TensorBoard's events."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from facedet.engines.config import FasterRCNNConfig, plain
+from facedet.errors import MissingExtra
+
+
+class Run:
+    """Writes a run's files so that a kill leaves whole ones. Use as a context manager."""
+
+    def __init__(self, folder: Path, config: FasterRCNNConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.last, self.best = folder / "model_last.pth", folder / "model_best.pth"
+        self._log = folder / "log.jsonl"
+        self._board: Any = None
+
+    def faults(self, *, resume: bool) -> list[str]:
+        """Why this folder cannot take the run: it holds one already, or one with other settings."""
+        if not self.last.exists():
+            return []
+        if not resume:
+            return [f"{self.folder} holds a run already: resume it or choose another folder"]
+        before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        now = plain(self.config)
+        return [
+            f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
+            for name, value in before.items()
+            if now.get(name) != value
+        ]
+
+    def begin(self, step: int) -> None:
+        """Write the settings, forget what the log says of later steps, open TensorBoard's file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.folder / "config.json", json.dumps(plain(self.config), indent=1))
+        kept = [line for line in read_log(self._log) if line["step"] <= step]
+        _write_whole(self._log, "".join(json.dumps(line) + "\n" for line in kept))
+        self._board = _tensorboard(self.folder, step)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Add a line, which holds its "step", to log.jsonl and its numbers to TensorBoard."""
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name != "step" and isinstance(value, (int, float)):
+                self._board.add_scalar(name, value, line["step"])
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+            draw_curves(read_log(self._log), self.folder / "curves.png")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; a last one cut off by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
+    """Losses over steps, and AP and AP50 where measured, as PNG. Raises MissingExtra without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingExtra("curves need matplotlib: pip install 'crowdmood[train]'") from e
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, title, wanted in ((left, "loss", ("loss",)), (right, "on validation photos", ("AP",))):
+        names = sorted(
+            {n for line in lines for n in line if n.startswith(wanted) and "_" not in n.removeprefix("loss_")}
+        )
+        for name in names:
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 50 else "")
+        axes.set(title=title, xlabel="step")
+        if names:
+            axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def environment() -> dict[str, str]:
+    """Versions and commit, for checkpoints."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        commit = ""
+    return {"torch": str(torch.__version__), "commit": commit or "unknown"}
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e:
+        raise MissingExtra("the training log needs tensorboard: pip install 'crowdmood[train]'") from e
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

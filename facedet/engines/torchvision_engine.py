@@ -1,0 +1,122 @@
+"""Fine-tune Faster R-CNN without Detectron2: one loop, top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facedet.checkpoint import load_into, read_checkpoint, save_checkpoint
+from facedet.data.coco import FaceDataset
+from facedet.engines.config import FasterRCNNConfig
+from facedet.engines.distributed import Team, team
+from facedet.engines.learner import Learner, empty_model, peak_memory_mib, start_model
+from facedet.engines.run import Run, environment
+from facedet.engines.samples import Sample, Samples
+from facedet.errors import ConfigError
+from facedet.evaluate import evaluate
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: steps taken, the best AP so far, and measurements since it was reached."""
+
+    step: int = 0
+    best: float = -1.0
+    without_gain: int = 0
+
+    def after(self, score: float) -> Progress:
+        """After one more measurement."""
+        gained = score > self.best
+        return Progress(self.step, max(score, self.best), 0 if gained else self.without_gain + 1)
+
+
+def train(
+    config: FasterRCNNConfig,
+    data: FaceDataset,
+    val: FaceDataset | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda line: None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Train on `data`, measure on `val`, and return the checkpoint with the best AP (without `val`: the last one).
+
+    resume: go on with the run in `out` where it stands, exactly as if it had not been interrupted. report: called
+    with each line of the log. notice: called with each sentence on the start weights.
+    Raises ConfigError with all faults, DataError, WeightsError, MissingExtra, TrainingDiverged.
+    """
+    with team() as crew, Run(out, config) as run:
+        faults = config.faults() + ([] if len(data) else ["no photos to train on"])
+        if faults := faults + crew.share(run.faults(resume=resume) if crew.leads else None):
+            raise ConfigError(faults)
+        learner, progress = _begin(config, run, crew, notice)
+        if crew.leads:
+            run.begin(progress.step)
+        started, since = time.perf_counter(), progress.step
+        for step, samples in _prefetched(Samples(data.photos, config), progress.step, config.steps, crew):
+            losses = learner.learn(samples, step)
+            progress = dataclasses.replace(progress, step=step + 1)
+            if crew.leads and progress.step % config.log_every == 0:
+                seconds = (time.perf_counter() - started) / (progress.step - since)
+                memory = round(peak_memory_mib(learner.device))
+                _tell(run, report, {"step": progress.step, **losses, "step_s": seconds, "peak_mib": memory})
+                started, since = time.perf_counter(), progress.step
+            if progress.step % config.eval_every == 0 or progress.step == config.steps:
+                progress = crew.share(_measure(learner, val, run, progress, report) if crew.leads else None)
+                started, since = time.perf_counter(), progress.step
+                if 0 < config.patience <= progress.without_gain:
+                    break
+    return run.best
+
+
+def _begin(config: FasterRCNNConfig, run: Run, crew: Team, notice: Callable[[str], None]) -> tuple[Learner, Progress]:
+    """The learner at its start weights, or where the run in the folder stands."""
+    if not run.last.exists():
+        model, sentences = start_model(config)
+        if crew.leads:
+            for sentence in sentences:
+                notice(sentence)
+        return Learner(model, config, crew), Progress()
+    saved = read_checkpoint(run.last)
+    model = empty_model(config)
+    load_into(model, saved, strict=True)
+    learner = Learner(model, config, crew)
+    learner.restore(saved.rest)
+    return learner, Progress(**saved.rest["progress"])
+
+
+def _prefetched(samples: Samples, start: int, end: int, crew: Team) -> Iterator[tuple[int, list[Sample]]]:
+    """Each step with its samples, the next ones being read meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(samples.of_step, start, rank=crew.rank, team_size=crew.size)
+        for step in range(start, end):
+            ready = pending.result()
+            if step + 1 < end:
+                pending = pool.submit(samples.of_step, step + 1, rank=crew.rank, team_size=crew.size)
+            yield step, ready
+
+
+def _measure(learner: Learner, val: FaceDataset | None, run: Run, progress: Progress, report: Report) -> Progress:
+    """Measure on the validation photos, log, and write model_last.pth, and model_best.pth when it is."""
+    metrics = evaluate(learner, val).metrics if val is not None and len(val) else {}
+    score = metrics.get("AP")
+    before, progress = progress, progress.after(float(progress.step) if score is None else score)
+    about = {**learner.config.about(), **environment(), "step": progress.step, "metrics": metrics}
+    if progress.best > before.best:
+        save_checkpoint(run.best, learner.model, about=about)
+    save_checkpoint(run.last, learner.model, about=about, progress=dataclasses.asdict(progress), **learner.state())
+    _tell(run, report, {"step": progress.step, **metrics})
+    return progress
+
+
+def _tell(run: Run, report: Report, line: dict[str, Any]) -> None:
+    run.log(line)
+    report(line)

@@ -121,6 +121,23 @@ def annotate(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Output folder of a finished `crowdmood annotate`.")],
+    *,
+    to: Annotated[Path | None, typer.Option("--to", help="Where to write it; default OUT/report.html.")] = None,
+    thumbnails: Annotated[int, typer.Option(min=0, help="Photos that get a thumbnail at most.")] = 2000,
+) -> None:
+    """Write one HTML page about a run: totals, histograms, a table with thumbnails, errors, settings."""
+    from pipeline.report import write_report
+
+    try:
+        path = write_report(out, to, max_thumbnails=thumbnails)
+    except OSError as error:
+        raise OutputError(f"{to or out}: cannot be written: {error.strerror or error}") from error
+    typer.echo(str(path))
+
+
 def _sources(photos: list[str], list_file: Path | None, out: Path) -> list[Source]:
     """What the arguments, the list file and standard input mean."""
     from pipeline.sources import find_photos, read_list

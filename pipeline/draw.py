@@ -75,6 +75,12 @@ def colour_of(face: FaceReading) -> RGB:
     return TOO_SMALL_COLOUR if face.emotion is None else COLOURS[face.emotion]
 
 
+def letters_on(colour: RGB) -> int:
+    """The grey of letters that stand out on a colour: black 0 or white 255."""
+    red, green, blue = colour
+    return 0 if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else 255
+
+
 def _fit(face: FaceReading, index: int, places: LabelMap) -> Label | None:
     if face.emotion is None or face.confidence is None:
         return None
@@ -127,8 +133,7 @@ def _draw_tie(picture: npt.NDArray[np.uint8], face: FaceReading, place: Rect) ->
 def _draw_label(picture: npt.NDArray[np.uint8], label: Label, colour: RGB) -> None:
     x1, y1, x2, y2 = label.place
     ink = _text_mask(label.text, label.text_px)[..., None].astype(np.float32) / 255
-    red, green, blue = colour
-    letters = 0 if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else 255
+    letters = letters_on(colour)
     picture[y1:y2, x1:x2] = (np.array(_bgr(colour), np.float32) * (1 - ink) + letters * ink).round().astype(np.uint8)
 
 

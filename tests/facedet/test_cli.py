@@ -1,0 +1,135 @@
+"""The commands end to end on made data, and what users read when something is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from typer.testing import CliRunner, Result
+
+from facedet.cli import app
+from tests.facedet.photos import record, write_lines, write_photo
+from tests.facedet.test_evaluate import wider_folder
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def source(folder: Path, count: int = 4) -> Path:
+    for i in range(count):
+        write_photo(folder / "photos" / f"{i}.jpg")
+    return write_lines(folder / "f.json", [record(f"{i}.jpg", [[0.1, 0.2, 0.6, 0.9]]) for i in range(count)])
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    words = ("prepare", "dataturks", source(tmp_path), "--images", tmp_path / "photos", "--no-download")
+    result = run(*words, "--out", tmp_path / "out", "--split", "0,1,0")
+    assert result.exit_code == 0, result.output
+    assert "photos kept" in result.output
+    return tmp_path / "out"
+
+
+def test_stats(prepared: Path) -> None:
+    result = run("stats", prepared, "--json")
+    assert json.loads(result.stdout)["faces"] == 4
+    assert "faces" in run("stats", prepared, "--split", "val").output
+
+
+def test_show(prepared: Path, tmp_path: Path) -> None:
+    result = run("show", prepared, "--out", tmp_path / "sheet.png", "--photos", 3)
+    assert result.exit_code == 0, result.output
+    assert "3 of 4 photos" in result.output
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape == (338, 960, 3)
+
+
+def test_evaluate_coco_with_plots(prepared: Path, tmp_path: Path) -> None:
+    result = run("evaluate", "--detector", "haar", "--data", prepared, "--json", "--plots", tmp_path / "plots")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["detector"], report["photos"], report["faces"]) == ("haar", 4, 4)
+    assert set(report["metrics"]) >= {"AP", "AP30", "AP50", "AP75", "AP_small", "AR"}
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {
+        "pr.png", "misses.jpg", "false_alarms.jpg", "photos.jpg"
+    }  # fmt: skip
+
+
+def test_evaluate_wider_at_a_scale(tmp_path: Path) -> None:
+    folder = wider_folder(tmp_path / "dev")
+    words = ("evaluate", "--detector", "haar", "--data", folder, "--protocol", "wider", "--scale", 64)
+    report = json.loads(run(*words, "--json").stdout)
+    assert set(report["metrics"]) == {"easy", "medium", "hard"}
+    assert report["scale"] == "long side 64 px"
+    assert "long side 64 px" in run(*words).output
+
+
+def test_audit_with_a_proposal(tmp_path: Path) -> None:
+    words = ("audit", source(tmp_path), "--images", tmp_path / "photos", "--detector", "haar", "--json")
+    result = run(*words, "--out", tmp_path / "audit", "--propose", tmp_path / "proposed.json")
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert (figures["photos"], figures["labels"]) == (4, 4)
+    assert figures["findings"]["undetected"] == 4
+    assert (tmp_path / "audit" / "undetected.jpg").is_file()
+    assert "the detector finds nothing here" in (tmp_path / "proposed.json").read_text()
+
+
+@pytest.mark.parametrize("form", ["wider", "voc", "yolo", "coco"])
+def test_prepare_every_format(tmp_path: Path, form: str) -> None:
+    where = tmp_path / "in"
+    write_photo(where / "images" / "a.jpg")
+    if form == "wider":
+        where = wider_folder(tmp_path / "dev")
+    elif form == "voc":
+        box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>40</xmax><ymax>50</ymax></bndbox>"
+        (where / "a.xml").write_text(f"<annotation><object><name>face</name>{box}</object></annotation>")
+    elif form == "yolo":
+        (where / "labels").mkdir()
+        (where / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    else:
+        image = {"id": 1, "file_name": "a.jpg", "width": 120, "height": 80}
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
+        text = json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "face"}]})
+        where = where / "annotations.json"
+        where.write_text(text)
+    result = run("prepare", form, where, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads(run("stats", tmp_path / "out", "--json").stdout)["faces"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("stats", "nowhere"), "error: nowhere: expected a folder with annotations.json"),
+        (("evaluate", "--data", "nowhere"), "error: nowhere: expected"),
+        (("audit", "nowhere"), "error: nowhere: cannot read"),
+        (("prepare", "voc", "nowhere", "-o", "out"), "error: nowhere: expected Pascal VOC XML files"),
+        (("prepare", "dataturks", "nowhere.json", "-o", "out"), "error: nowhere.json: cannot read"),
+        (("prepare", "wider", ".", "-o", "out", "--split", "a,b"), "error: --split 'a,b': expected three numbers"),
+        (("prepare", "yolo", ".", "-o", "out", "--split", "1,1,1"), "error: "),
+    ],
+)
+def test_errors_are_one_line_with_exit_code_2(
+    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_names_are_errors(prepared: Path) -> None:
+    assert "detector 'hare'" in run("evaluate", "--detector", "hare", "--data", prepared).stderr
+    assert (
+        "protocol: expected one of"
+        in run("evaluate", "--detector", "haar", "--data", prepared, "--protocol", "x").stderr
+    )
+    assert "no photo of split 'train'" in run("evaluate", "--data", prepared, "--split", "train").stderr
+    assert "expected a suffix of an image format" in run("show", prepared, "--out", prepared / "x.txt").stderr

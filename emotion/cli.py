@@ -12,9 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from emotion.card import TEST_TIME_MODES
-from emotion.data import FerSplit, count_report, load_fer2013
-from emotion.errors import ConfigError, DataError, EmotionError
+from emotion.data import load_split_if_any
+from emotion.errors import ConfigError, EmotionError
+from emotion.export_command import card, export
+from emotion.options import (
+    AsJson,
+    Data,
+    FerPlus,
+    SplitName,
+    TestTime,
+    Weights,
+    check_test_time,
+    load_split,
+)
 from emotion.train_command import train
 
 TRAIN_EXTRA = ("torch", "torchvision", "onnx", "sklearn", "matplotlib")
@@ -37,13 +47,6 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
-Data = Annotated[Path, typer.Option(help="FER-2013: fer2013.csv, Kaggle's archive.zip or its unpacked folder.")]
-SplitName = Annotated[str, typer.Option(help="train, public or private.")]
-Weights = Annotated[str, typer.Option(help="Shipped name, .onnx file, .pt checkpoint or run folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
-FerPlus = Annotated[Path | None, typer.Option(help="FER+ votes as CSV, keyed by file name.")]
-TestTime = Annotated[str | None, typer.Option(help=f"Views per face: {', '.join(TEST_TIME_MODES)}.")]
-
 
 @app.command()
 def evaluate(
@@ -60,13 +63,13 @@ def evaluate(
     from emotion import evaluate as measure
     from emotion.report import write_report
 
-    _check_test_time(test_time)
+    check_test_time(test_time)
     scorer = measure.load_scorer(weights)
-    loaded = _load(data, split)
+    loaded = load_split(data, split)
     predictions = measure.predict(scorer, loaded, test_time=test_time)
     figures = measure.evaluate(
         predictions, scorer.identity, split=split, test_time=test_time or scorer.card.test_time,
-        train=_train_split(data) if split != "train" else None, ferplus=ferplus,
+        train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(figures.to_dict()))
@@ -76,35 +79,6 @@ def evaluate(
         run = Path(weights) if Path(weights).is_dir() else Path(weights).parent
         page = write_report(predictions, figures, report, run=run if (run / "log.jsonl").is_file() else None)
         typer.echo(f"report: {page}", err=True)
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="Run folder or .pt checkpoint.")],
-    *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
-    data: Annotated[Path | None, typer.Option(help="FER-2013: fit the temperature on its PublicTest.")] = None,
-    half: Annotated[bool, typer.Option(help="Store weights as float16.")] = True,
-    test_time: TestTime = None,
-) -> None:
-    """Write the best checkpoint of a run as one ONNX file that needs no torch."""
-    from emotion.calibration import calibrate
-    from emotion.checkpoint import load_checkpoint
-    from emotion.evaluate import predict
-    from emotion.export import export as write
-
-    _check_test_time(test_time)
-    temperature = None
-    if data is not None:
-        predictions = predict(load_checkpoint(run), _load(data, "public"), test_time=test_time)
-        fitted = calibrate(predictions.logits, predictions.split.labels)
-        temperature = fitted.temperature
-        typer.echo(
-            f"temperature {temperature:.3f}; calibration error {fitted.ece_before:.4f} before, "
-            f"{fitted.ece_after:.4f} after (5-fold, PublicTest)"
-        )
-    card = write(run, output, half=half, temperature=temperature, test_time=test_time)
-    typer.echo(f"{output}: {card.name}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()
@@ -118,7 +92,7 @@ def compare(
     """Models side by side: accuracy, McNemar's test against the first, size, time per face on one thread."""
     from emotion.compare import compare as side_by_side
 
-    rows = side_by_side(weights, _load(data, split))
+    rows = side_by_side(weights, load_split(data, split))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(row) for row in rows]))
         return
@@ -136,15 +110,14 @@ def robustness(
 ) -> None:
     """Accuracy under shifted and scaled boxes, small, blurred, compressed, dark and tilted faces, as Markdown."""
     from emotion.evaluate import load_scorer
+    from emotion.model_card import robustness_table
     from emotion.robustness import robustness as measure
 
-    rows = measure(load_scorer(weights), _load(data, split))
+    rows = measure(load_scorer(weights), load_split(data, split))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(row) for row in rows]))
         return
-    typer.echo("| change | accuracy | difference |\n|---|---|---|")
-    for row in rows:
-        typer.echo(f"| {row.change} | {row.accuracy:.4f} | {100 * row.difference:+.1f} points |")
+    typer.echo(robustness_table(rows), nl=False)
 
 
 @app.command()
@@ -178,27 +151,33 @@ def summary(
 
 
 app.command()(train)
+app.command()(export)
+app.command()(card)
 
 
-def _check_test_time(mode: str | None) -> None:
-    if mode is not None and mode not in TEST_TIME_MODES:
-        raise typer.BadParameter(f"{mode!r}: expected one of {', '.join(TEST_TIME_MODES)}", param_hint="--test-time")
+@app.command()
+def reproduce(
+    *,
+    data: Data,
+    runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    page: Annotated[Path, typer.Option(help="Markdown page to write the table into.")] = Path("docs/reproduction.md"),
+    models: Annotated[str | None, typer.Option(help="Names with commas; the small ones if not given.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of each recipe's.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet or none, for the ImageNet networks.")] = None,
+) -> None:
+    """Train earlier projects' models by their recipes and write published and measured figures side by side."""
+    from emotion.reproduce import SMALL, read_results, write_page
+    from emotion.reproduce import reproduce as train_again
 
+    def tell(model: str, line: dict[str, Any]) -> None:
+        typer.echo(f"{model}: epoch {line['epoch']}, PublicTest {line['public_accuracy']:.4f}", err=True)
 
-def _load(data: Path, split: str) -> FerSplit:
-    loaded = load_fer2013(data, split)
-    note = count_report(split, loaded)
-    if note:
-        typer.echo(f"note: {note}", err=True)
-    return loaded
-
-
-def _train_split(data: Path) -> FerSplit | None:
-    """Training, for the duplicates; None where the data has none."""
-    try:
-        return load_fer2013(data, "train")
-    except DataError:
-        return None
+    names = SMALL if models is None else tuple(name.strip() for name in models.split(","))
+    for name in names:
+        (result,) = train_again([name], data, runs, epochs=epochs, weights=weights, report=tell)
+        typer.echo(f"{name}: {result.accuracy:.4f}")
+        write_page(page, read_results(runs))
+    typer.echo(f"table: {page}")
 
 
 def _print_evaluation(figures: Any) -> None:

@@ -3,6 +3,7 @@
 EmotionError
 ├── ConfigError        a training or evaluation setting that cannot work (all faults at once)
 ├── DataError          a data set, row or image that is not what was expected
+│   └── EmptySplit     a data set without images of the wanted split
 ├── WeightsError       a weight file that is missing, damaged or not ours
 ├── MissingExtra       a feature whose optional dependency is not installed
 └── TrainingDiverged   the loss is not finite
@@ -23,6 +24,10 @@ class ConfigError(EmotionError):
 
 class DataError(EmotionError):
     """Data that is not what was expected; names the file and the row or image."""
+
+
+class EmptySplit(DataError):
+    """A data set that holds no image of the wanted split; some downloads lack PrivateTest."""
 
 
 class WeightsError(EmotionError):

@@ -79,8 +79,9 @@ class Evaluation:
     """All figures, ready for JSON. Rows of `confusion` are labels, columns predictions, in the order of `per_class`.
 
     accuracy_interval: 95 %, by resampling the images. binary_accuracy: what Keras' "binary_accuracy" calls accuracy,
-    over one-hot labels at threshold 0.5; kept to show how little it says. without_duplicates: accuracy on the images
-    whose pixels do not occur in Training, None when Training was not at hand.
+    over one-hot labels at threshold 0.5, and binary_recall, the share of labels given more than that; kept to show how
+    little they say. without_duplicates: accuracy on the images whose pixels do not occur in Training, None when
+    Training was not at hand.
     """
 
     model: str
@@ -92,6 +93,7 @@ class Evaluation:
     balanced_accuracy: float
     macro_f1: float
     binary_accuracy: float
+    binary_recall: float
     log_loss: float
     temperature: float
     ece_before: float
@@ -142,7 +144,7 @@ def evaluate(
     labels, chosen, right = predictions.split.labels, predictions.chosen, predictions.right
     classes = range(len(predictions.names))
     raw, shares = probabilities(predictions.logits), predictions.shares
-    one_hot = labels[:, None] == np.arange(len(predictions.names))
+    binary, binary_recall = binary_figures(shares, labels)
     per_class = _per_class(predictions)
     evaluation = Evaluation(
         model=model, split=split, images=len(labels), test_time=test_time,
@@ -150,7 +152,8 @@ def evaluate(
         accuracy_interval=bootstrap_interval(right),
         balanced_accuracy=float(np.mean([c.recall for c in per_class if c.images])),
         macro_f1=float(np.mean([c.f1 for c in per_class if c.images])),
-        binary_accuracy=float(((shares > 0.5) == one_hot).mean()),
+        binary_accuracy=binary,
+        binary_recall=binary_recall,
         log_loss=log_loss(predictions.logits, labels, predictions.temperature),
         temperature=predictions.temperature,
         ece_before=expected_calibration_error(raw, labels),
@@ -167,6 +170,16 @@ def evaluate(
         accuracy, images = ferplus_accuracy(predictions, ferplus)
         evaluation = dataclasses.replace(evaluation, ferplus_accuracy=accuracy, ferplus_images=images)
     return evaluation
+
+
+def binary_figures(shares: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Accuracy and recall of N x C yes-or-no answers, "probability above 0.5", against one-hot labels.
+
+    A model that never says yes has accuracy (C - 1) / C and recall 0.
+    """
+    one_hot = labels[:, None] == np.arange(shares.shape[1])
+    yes = shares > 0.5
+    return float((yes == one_hot).mean()), float(yes[one_hot].mean())
 
 
 def bootstrap_interval(right: npt.NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from emotion.calibration import log_loss
 from emotion.card import ModelCard
 from emotion.checkpoint import Checkpoint
 from emotion.config import TrainConfig
-from emotion.data import FerSplit, drop_duplicates, load_fer2013
+from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_any
 from emotion.data.augment import augment
 from emotion.distributed import Team, join_team
 from emotion.errors import ConfigError, DataError, TrainingDiverged
@@ -87,7 +87,9 @@ class Splits:
 def load_splits(config: TrainConfig, data: Path, ferplus: Path | None) -> Splits:
     """Training without the images that also occur in the other splits; PublicTest. Raises DataError."""
     public = load_fer2013(data, "public")
-    split, dropped = drop_duplicates(load_fer2013(data, "train"), public, *_optional_split(data, "private"))
+    private = load_split_if_any(data, "private")
+    held_out = [public] if private is None else [public, private]
+    split, dropped = drop_duplicates(load_fer2013(data, "train"), *held_out)
     learned = training_set(split, config, ferplus)
     if len(learned) < config.batch_size:
         raise DataError(f"{data}: {len(learned)} images to train on, fewer than one batch of {config.batch_size}")
@@ -206,10 +208,3 @@ def _write(run: Run, learner: Learner, line: Line, *, before: TrainState, state:
     if fell and config.keep_falls:
         run.save(kept, f"epoch-{line['epoch']:03d}-accuracy-{line['public_accuracy']:.4f}.pt")
     run.save({**learner.state(), "state": asdict(state)}, "last.pt")
-
-
-def _optional_split(data: Path, name: str) -> list[FerSplit]:
-    try:
-        return [load_fer2013(data, name)]
-    except DataError:
-        return []

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emotion.errors import DataError
+from emotion.errors import DataError, EmptySplit
 from emotion.expressions import EMOTIONS
 
 SIDE = 48
@@ -81,8 +81,16 @@ def load_fer2013(path: str | Path, split: str) -> FerSplit:
     except (csv.Error, UnicodeDecodeError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as error:
         raise DataError(f"{path}: damaged after {names[-1] if names else 'the start'}: {error}") from None
     if not images:
-        raise DataError(f"{path}: no image of split {split!r} ({SPLITS[split]}) found")
+        raise EmptySplit(f"{path}: no image of split {split!r} ({SPLITS[split]}) found")
     return FerSplit(np.stack(images), np.array(labels, np.int64), tuple(names))
+
+
+def load_split_if_any(path: str | Path, split: str) -> FerSplit | None:
+    """As `load_fer2013`, but None when the data has no image of the split. Damage is an error all the same."""
+    try:
+        return load_fer2013(path, split)
+    except EmptySplit:
+        return None
 
 
 def count_report(split: str, loaded: FerSplit) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from emotion.cli import app
 from emotion.models import MODELS
+from emotion.reproduce import BEGIN, END, Reproduction, markdown_table
 from tests.emotion.factories import make_split, write_checkpoint, write_onnx, write_zip
 
 RUNNER = CliRunner()
@@ -64,6 +66,71 @@ def test_zoo_names_every_model() -> None:
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(MODELS)
 
 
+def test_summary_counts_parameters() -> None:
+    result = RUNNER.invoke(app, ["summary", "cnn1", "--classes", "4"])
+    assert "605,060 parameters, 605,060 of them trainable" in result.stdout
+    assert "64x48x48" in result.stdout
+    result = RUNNER.invoke(app, ["summary", "knn"])
+    assert result.exit_code == 2
+    assert "model 'knn': expected one of simple_cnn" in result.stderr
+
+
+def test_train_evaluate_and_resume(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", "--data", str(data), "-o", str(run), "--model", "mini_xception", "--epochs", "1"]
+    arguments += ["--batch-size", "7", "--classes", "happy,sad, surprise,neutral"]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"best checkpoint: {run / 'best.pt'}" in result.stdout
+    assert "epoch 1 of 1: loss" in result.stderr
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / "config.json").read_text())["classes"] == ["happy", "sad", "surprise", "neutral"]
+    result = RUNNER.invoke(app, ["evaluate", "--data", str(data), "--weights", str(run), "--json"])
+    assert json.loads(result.stdout)["images"] == 12
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "holds a run already" in result.stderr
+    assert RUNNER.invoke(app, [*arguments, "--resume"]).exit_code == 0
+
+
+def test_train_names_faults_and_leaves_out_the_second_head(data: Path, tmp_path: Path) -> None:
+    common = ["train", "--data", str(data), "-o", str(tmp_path / "run")]
+    result = RUNNER.invoke(app, [*common, "--model", "resnet"])
+    assert (result.exit_code, "model 'resnet': expected one of" in result.stderr) == (2, True)
+    result = RUNNER.invoke(app, [*common, "--epochs", "0"])
+    assert result.exit_code == 2
+    assert "the recipe's second head, which learns the FER+ votes, is left out" in result.stderr
+    assert "error: epochs 0: expected at least 1" in result.stderr
+    result = RUNNER.invoke(app, [*common, "--model", "knn"])
+    assert result.exit_code == 0, result.output
+    assert "knn: PublicTest accuracy" in result.stdout
+
+
+def test_reproduce_writes_the_table(data: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nstale\n{END}\nafter\n")
+    common = ["reproduce", "--data", str(data), "--runs", str(tmp_path / "runs"), "--page", str(page)]
+    result = RUNNER.invoke(app, [*common, "--models", "knn"])
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "stale" not in text
+    assert re.search(r"\| `knn` \| 31.5 % \| \d+\.\d % \| [+-]\d+\.\d points \|", text)
+    assert "| `vgg16` | 43.8 % | not trained yet |" in text
+    result = RUNNER.invoke(app, [*common, "--models", "fer_resnet"])
+    assert (result.exit_code, "model 'fer_resnet': expected one of knn" in result.stderr) == (2, True)
+
+
+def test_card_tells_what_was_measured(data: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "card.md"
+    result = RUNNER.invoke(app, ["card", str(weights), "--data", str(data), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    text = out.read_text()
+    for part in ("# linear@", "| accuracy | 1.0000 |", "| JPEG quality 30 |", "ms per face on one thread"):
+        assert part in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,3 +151,9 @@ def test_user_errors_exit_with_two(data: Path, weights: Path, arguments: list[st
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+
+
+def test_a_four_class_figure_compares_with_nothing() -> None:
+    table = markdown_table([Reproduction("cnn1", 0.5, 0.9, 0.4, 12), Reproduction("simple_cnn", 0.5, None, None, 3)])
+    assert "| `cnn1` | 64 % (another set, 4 classes) | 50.0 % | not comparable | 90.0 % (0.400) | 12 |" in table
+    assert "| `simple_cnn` | 54.8 % | 50.0 % | -4.8 points | - | 3 |" in table

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion import EMOTIONS, DataError
-from emotion.data import count_report, drop_duplicates, load_fer2013, load_ferplus_votes
+from emotion.data import count_report, drop_duplicates, load_fer2013, load_ferplus_votes, load_split_if_any
 from tests.emotion.factories import csv_row, make_split, png_bytes, write_csv, write_folder, write_votes, write_zip
 
 SPLITS = {"train": make_split(3, 1), "public": make_split(1, 2), "private": make_split(2, 3)}
@@ -130,6 +130,15 @@ def test_empty_split_is_named(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "archive.zip", {"train": SPLITS["train"]})
     with pytest.raises(DataError, match=r"no image of split 'private' \(PrivateTest\) found"):
         load_fer2013(path, "private")
+
+
+def test_a_missing_split_is_none_but_a_damaged_one_is_an_error(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "archive.zip", {"train": SPLITS["train"]})
+    assert load_split_if_any(path, "private") is None
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("test/sad/PrivateTest_1.jpg", b"")
+    with pytest.raises(DataError, match="not a readable image"):
+        load_split_if_any(path, "private")
 
 
 def test_count_report_tells_the_difference() -> None:

@@ -54,6 +54,7 @@ def test_binary_accuracy_flatters_a_model_that_commits_to_nothing() -> None:
     unsure = Predictions(predictions_of(labels, labels).split, np.zeros((7, 7), np.float32), EMOTIONS, 1.0)
     figures = evaluate(unsure, "unsure@0", split="public")
     assert figures.binary_accuracy == pytest.approx(6 / 7)
+    assert figures.binary_recall == 0
     assert figures.accuracy == pytest.approx(1 / 7)
 
 

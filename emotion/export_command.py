@@ -1,0 +1,70 @@
+"""`emotion export` and `emotion card`: a trained network as one file, and the page that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotion.data import load_split_if_any
+from emotion.options import Data, FerPlus, SplitName, TestTime, check_test_time, load_split
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder or .pt checkpoint.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    data: Annotated[Path | None, typer.Option(help="FER-2013: fit the temperature on its PublicTest.")] = None,
+    half: Annotated[bool, typer.Option(help="Store weights as float16.")] = True,
+    test_time: TestTime = None,
+) -> None:
+    """Write the best checkpoint of a run as one ONNX file that needs no torch."""
+    from emotion.calibration import calibrate
+    from emotion.checkpoint import load_checkpoint
+    from emotion.evaluate import predict
+    from emotion.export import export as write
+
+    check_test_time(test_time)
+    temperature = None
+    if data is not None:
+        predictions = predict(load_checkpoint(run), load_split(data, "public"), test_time=test_time)
+        fitted = calibrate(predictions.logits, predictions.split.labels)
+        temperature = fitted.temperature
+        typer.echo(
+            f"temperature {temperature:.3f}; calibration error {fitted.ece_before:.4f} before, "
+            f"{fitted.ece_after:.4f} after (5-fold, PublicTest)"
+        )
+    card = write(run, output, half=half, temperature=temperature, test_time=test_time)
+    typer.echo(f"{output}: {card.name}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def card(
+    weights: Annotated[Path, typer.Argument(help="An ONNX file of `emotion export`.")],
+    *,
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Markdown file to write.")],
+    split: SplitName = "public",
+    ferplus: FerPlus = None,
+) -> None:
+    """Measure an exported classifier and write its model card."""
+    from emotion import evaluate as measure
+    from emotion.calibration import calibrate
+    from emotion.classifier import load_classifier
+    from emotion.compare import ms_per_face
+    from emotion.model_card import model_card
+    from emotion.robustness import robustness as robustness_of
+
+    classifier, loaded = load_classifier(weights, threads=1), load_split(data, split)
+    predictions = measure.predict(classifier, loaded)
+    figures = measure.evaluate(
+        predictions, classifier.identity, split=split, test_time=classifier.card.test_time,
+        train=load_split_if_any(data, "train"), ferplus=ferplus,
+    )  # fmt: skip
+    fitted = calibrate(predictions.logits, predictions.split.labels)
+    text = model_card(
+        classifier, figures, robustness_of(classifier, loaded), weights=weights,
+        ms=ms_per_face(classifier, loaded.images), ece_after=fitted.ece_after,
+    )  # fmt: skip
+    output.write_text(text, encoding="utf-8")
+    typer.echo(f"card: {output}")

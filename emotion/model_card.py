@@ -1,0 +1,69 @@
+"""The model card of an exported classifier: what it is, how it was trained, and what was measured, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emotion.classifier import ExpressionClassifier
+from emotion.evaluate import Evaluation
+from emotion.report import class_rows, summary_rows
+from emotion.robustness import RobustnessRow
+
+CARD = """# {identity}
+
+Seven expressions of a face: {labels}. Input: one grey face of 48 pixels, cut as FER-2013's faces are (square, eyebrows
+to chin); `emotion.load_classifier` prepares crops of any size.
+
+- architecture: {name}, {megabytes:.1f} MB, {ms:.2f} ms per face on one thread in batches of 64, where this was measured
+- training data: FER-2013's Training, {train_images} images after dropping {dropped} that also occur in the other splits
+- chosen by PublicTest; the run: {run}
+- temperature {temperature:.3f}, fitted on PublicTest; calibration error {before:.4f} before, {after:.4f} after
+
+FER-2013 was collected by web search and is for research use; its labels are noisy (people agree with them about 65 % of
+the time). A label describes a look, not what somebody feels. Not for decisions about people.
+
+## {split} split
+
+{summary}
+{classes}
+## Robustness ({split} split)
+
+{robustness}"""
+
+
+def model_card(
+    classifier: ExpressionClassifier,
+    evaluation: Evaluation,
+    robustness: Sequence[RobustnessRow],
+    *,
+    weights: Path,
+    ms: float,
+    ece_after: float,
+) -> str:
+    """The card as Markdown. ms: milliseconds per face; ece_after: calibration error with a cross-fitted temperature."""
+    training: dict[str, Any] = dict(classifier.card.training)
+    metrics, config = training.get("metrics", {}), training.get("config", {})
+    told = ("epochs", "batch_size", "optimiser", "lr", "weight_decay", "label_smoothing", "ema_decay", "size_schedule")
+    return CARD.format(
+        identity=classifier.identity, labels=", ".join(classifier.card.labels), name=classifier.card.name,
+        megabytes=weights.stat().st_size / 1e6, ms=ms, train_images=metrics.get("train_images", "unknown"),
+        dropped=metrics.get("duplicates_dropped", "unknown"),
+        run=", ".join(f"{key} {config[key]}" for key in told if key in config) or "unknown",
+        temperature=classifier.card.temperature, before=evaluation.ece_before, after=ece_after, split=evaluation.split,
+        summary=_table([("figure", "value"), *summary_rows(evaluation)]), classes=_table(class_rows(evaluation)),
+        robustness=robustness_table(robustness),
+    )  # fmt: skip
+
+
+def robustness_table(rows: Sequence[RobustnessRow]) -> str:
+    """Change, accuracy and difference in points, as a Markdown table."""
+    body = [(row.change, f"{row.accuracy:.4f}", f"{100 * row.difference:+.1f} points") for row in rows]
+    return _table([("change", "accuracy", "difference"), *body])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    head, *body = rows
+    lines = [head, tuple("---" for _ in head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -75,13 +75,7 @@ def evaluate(
     engine = load_detector(detector, scale=scale, threads=threads, min_score=min_score)
     with _progress() as progress:
         task = progress.add_task("photos", total=len(dataset))
-        result = measure(
-            engine,
-            dataset,
-            protocol,
-            test_scale=None if scale is None else f"long side {scale} px",
-            on_photo=lambda done: progress.update(task, completed=done),
-        )
+        result = measure(engine, dataset, protocol, on_photo=lambda done: progress.update(task, completed=done))
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
     else:
@@ -177,6 +171,19 @@ def audit(
         write_audit(result, raw, out)
     if propose is not None:
         write_proposal(result, raw, propose)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint of the compact detector.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+) -> None:
+    """Write a trained compact detector as one ONNX file that needs no torch: `--detector FILE.onnx`."""
+    from facedet.export import export_compact
+
+    export_compact(run, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 
 def _load(data: Path, split: str) -> FaceDataset:

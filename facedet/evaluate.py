@@ -22,7 +22,10 @@ PROTOCOLS = ("coco", "wider")
 
 
 class Detector(Protocol):
-    """What evaluation needs: `detect` of BGR uint8 [H, W, 3] images. Every detector of this package qualifies."""
+    """What evaluation needs: `detect` of BGR uint8 [H, W, 3] images. Every detector of this package qualifies.
+
+    The report also takes its `name` and `test_scale`, a few words, where it has them.
+    """
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]: ...
 
@@ -66,13 +69,12 @@ def evaluate(
     dataset: FaceDataset,
     protocol: str = "coco",
     *,
-    test_scale: str | None = None,
     on_photo: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run `detector` on every photo and measure it.
 
     protocol: "coco", or "wider", which needs WIDER's `ground_truth` folder beside the data set's images and counts
-    the photos present only. test_scale: for the report; default what the detector's `test_scale` says.
+    the photos present only.
     on_photo: called with the number of photos done. For full curves give the detector a low score threshold.
     Raises ConfigError for an unknown protocol, DataError for photos that cannot be read.
     """
@@ -86,7 +88,7 @@ def evaluate(
     ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
     metrics, curves, faces = measure(dataset, detections, protocol)
     name = str(getattr(detector, "name", type(detector).__name__))
-    scale = test_scale or str(getattr(detector, "test_scale", "native"))
+    scale = str(getattr(detector, "test_scale", "native"))
     return Evaluation(
         name, dataset.name, protocol, scale,
         len(dataset), faces, ms, metrics, curves, tuple(detections),

@@ -77,6 +77,13 @@ class CompactDetector:
         self._min_score = MIN_SCORE if min_score is None else min_score
         self._min_face_px = 1 if min_face_px is None else min_face_px
 
+    @property
+    def test_scale(self) -> str:
+        """At which size photos are read, for reports."""
+        if self._scale is not None:
+            return f"long side at most {self._scale} px"
+        return f"native, above {NATIVE_SIDE_PX} px in tiles of {TILE_PX} and once reduced"
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3], sizes may differ."""
         found: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]

@@ -60,6 +60,13 @@ class FasterRCNNDetector:
         self._turn = threading.Lock()
         self.name = str(about["model"])
 
+    @property
+    def test_scale(self) -> str:
+        """At which size photos are read, for reports."""
+        if self._scale is not None:
+            return f"long side at most {self._scale} px"
+        return f"short side {self._short_px} px, long side at most {self._long_px} px"
+
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3], sizes may differ."""
         found: list[Faces] = []

@@ -59,6 +59,11 @@ class HaarDetector:
         self._cascade = load_cascade(CASCADE)
         self._turn = threading.Lock()
 
+    @property
+    def test_scale(self) -> str:
+        """At which size photos are read, for reports."""
+        return f"native, long side at most {self._max_side_px} px"
+
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3] or grey [H, W], any size."""
         with self._turn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipeline.cli_evaluate import evaluate
 from pipeline.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help=_
 @app.callback()
 def _commands() -> None:
     """Find the faces in photos of crowds and read their expressions."""
+
+
+app.command()(evaluate)
 
 
 @app.command()

@@ -1,0 +1,136 @@
+"""`crowdmood evaluate`: the chain against photos whose faces and emotions are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.crops import CropRule
+    from pipeline.crowd_pipeline import CrowdPipeline
+    from pipeline.evaluate import Setting
+    from pipeline.matching import Ints
+    from pipeline.truth import Truth
+
+
+def evaluate(
+    *,
+    truth: Annotated[
+        Path, typer.Option(help="COCO JSON with emotions (attribute or category) or results.jsonl, or their folder.")
+    ],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of the photos; default: images/ beside the truth.")
+    ] = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Output of `crowdmood annotate` to measure; repeatable.")
+    ] = None,
+    detector: Annotated[list[str] | None, typer.Option(help="Face detector to run and measure; repeatable.")] = None,
+    emotion: Annotated[list[str] | None, typer.Option(help="Emotion classifier; repeatable. Default: default.")] = None,
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces scored below.")] = None,
+    min_face: Annotated[int | None, typer.Option(min=1, help="Leave out smaller faces, in pixels.")] = None,
+    min_legible: Annotated[float | None, typer.Option(min=0, help="Give smaller faces no emotion, in pixels.")] = None,
+    truth_crop: Annotated[
+        str | None, typer.Option(help="Detector whose crop rule fits the true boxes. Default: they are the crops.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON and text, and for plots.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+) -> None:
+    """Count correct, wrong and missed faces and false alarms; say what the detector, the crop and the classifier lose.
+
+    Each --detector with each --emotion is one setting, each --predictions another; all are measured on the same photos.
+    """
+    from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
+    from pipeline.evaluate import evaluate as measure
+    from pipeline.evaluate_report import as_dict, to_text, write_report
+    from pipeline.truth import load_truth
+
+    known = load_truth(truth)
+    detectors = detector or ([] if predictions else [None])
+    legible = MIN_LEGIBLE_PX if min_legible is None else min_legible
+
+    def load(name: str | None, classifier: str) -> CrowdPipeline:
+        return CrowdPipeline.default(
+            name,
+            classifier,
+            min_score=min_score,
+            min_face_px=min_face,
+            min_legible_px=legible,
+            threads=threads,
+            fallback=False,
+        )
+
+    rule = _rule(truth_crop)
+    settings = _read(
+        known, predictions or [], photos=photos, emotion=emotion or ["default"], rule=rule, threads=threads
+    )
+    settings += _run(known, [load(d, e) for e in emotion or ["default"] for d in detectors], photos=photos, rule=rule)
+    evaluations = measure(known, settings)
+    if report is not None:
+        try:
+            write_report(report, known, evaluations)
+        except OSError as error:
+            raise OutputError(f"{report}: cannot be written: {error.strerror or error}") from error
+    figures = as_dict(known, evaluations)
+    typer.echo(json.dumps(figures, ensure_ascii=False) if as_json else to_text(known, evaluations))
+
+
+def _rule(name: str | None) -> CropRule:
+    """How the true boxes become crops."""
+    from pipeline.crops import CROP_RULES
+    from pipeline.evaluate_run import AS_GIVEN
+
+    if name is not None and name not in CROP_RULES:
+        raise UsageError(f"--truth-crop {name}: expected one of {', '.join(CROP_RULES)}")
+    return AS_GIVEN if name is None else CROP_RULES[name]
+
+
+def _read(
+    truth: Truth,
+    predictions: list[Path],
+    *,
+    photos: Path | None,
+    emotion: list[str],
+    rule: CropRule,
+    threads: int | None,
+) -> list[Setting]:
+    """Results that are there already. Only with the photos can the classifier be asked about the true boxes."""
+    import emotion as stage2
+    from pipeline.evaluate_run import check_same_classifier, read_setting, say_on_true_boxes
+    from pipeline.truth import photo_paths
+
+    settings = [read_setting(out, truth) for out in predictions]
+    if photos is None or not settings:
+        return settings
+    classifier = stage2.load_classifier(emotion[0], threads=threads)
+    for setting in settings:
+        check_same_classifier(setting, classifier)
+    said = say_on_true_boxes(classifier, truth, photo_paths(truth, photos), rule=rule)
+    return [replace(setting, said_on_true_boxes=said) for setting in settings]
+
+
+def _run(truth: Truth, pipelines: list[CrowdPipeline], *, photos: Path | None, rule: CropRule) -> list[Setting]:
+    """Run every pipeline on the photos; each classifier is asked about the true boxes once."""
+    from pipeline.evaluate_run import run_setting, say_on_true_boxes
+    from pipeline.truth import photo_paths
+
+    paths = photo_paths(truth, photos) if pipelines else []
+    said: dict[str, Ints] = {}
+    settings = []
+    for pipeline in pipelines:
+        identity = pipeline.classifier.identity
+        if identity not in said:
+            said[identity] = say_on_true_boxes(pipeline.classifier, truth, paths, rule=rule)
+        name = (
+            pipeline.detectors.wanted
+            if len({p.classifier.identity for p in pipelines}) == 1
+            else (f"{pipeline.detectors.wanted}, {identity}")
+        )
+        settings.append(replace(run_setting(name, pipeline, truth, paths), said_on_true_boxes=said[identity]))
+    return settings

@@ -5,12 +5,23 @@ OUT ?= crowdmood-out
 TESTS ?= tests
 export PHOTOS OUT
 
-.PHONY: help demo test check format clean
+# Real data, see datasets/README.md
+ifdef CROWDMOOD_DATASETS
+FER2013 ?= $(CROWDMOOD_DATASETS)/fer2013/archive.zip
+WIDER ?= $(CROWDMOOD_DATASETS)/wider_face/dev
+else
+FER2013 ?= datasets/fer2013/data/archive.zip
+WIDER ?= datasets/wider_face/data/dev
+endif
+
+.PHONY: help demo test check format bench reproduce clean
 
 help:
 	@echo "make demo [PHOTOS=photo-or-folder] [OUT=folder]   faces and emotions on a photo, in .venv without torch"
 	@echo "make test [TESTS=path]                            all tests, in .venv-test with every extra"
 	@echo "make check                                        ruff and mypy --strict, in .venv-test"
+	@echo "make bench [WIDER=folder]                         face detectors side by side: accuracy, time, memory"
+	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
 	@echo "make format                                       let ruff mend what it can"
 	@echo "make clean                                        remove both environments and all caches"
 
@@ -46,6 +57,12 @@ check: .venv-test/.installed
 format: .venv-test/.installed
 	.venv-test/bin/ruff check --fix .
 	.venv-test/bin/ruff format .
+
+bench: .venv-test/.installed
+	.venv-test/bin/python benchmarks/detectors.py --photos "$(WIDER)"
+
+reproduce: .venv-test/.installed
+	.venv-test/bin/emotion reproduce --data "$(FER2013)"
 
 clean:
 	rm -rf .venv .venv-test .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

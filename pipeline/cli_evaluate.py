@@ -52,7 +52,8 @@ def evaluate(
     from pipeline.truth import load_truth
 
     known = load_truth(truth)
-    detectors = detector or ([] if predictions else [None])
+    default: list[str | None] = [] if predictions else [None]
+    detectors = [*detector] if detector else default
     legible = MIN_LEGIBLE_PX if min_legible is None else min_legible
 
     def load(name: str | None, classifier: str) -> CrowdPipeline:

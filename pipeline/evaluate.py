@@ -112,7 +112,8 @@ def evaluate(
     photos = len(truth.photos)
     draws = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
     weights = np.vstack([np.ones((1, photos)), draws])
-    evaluations, first = [], None
+    evaluations: list[Evaluation] = []
+    first: Floats | None = None
     for setting in settings:
         matches = match_readings(truth.photos, setting.readings)
         measured = _measure(matches, setting.said_on_true_boxes, weights)

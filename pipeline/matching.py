@@ -127,4 +127,5 @@ def _match_photo(
 
 def _mean_side(boxes_xyxy: npt.NDArray[np.float32]) -> Floats:
     x1, y1, x2, y2 = boxes_xyxy.astype(np.float64).T
-    return (x2 - x1 + y2 - y1) / 2
+    sides: Floats = (x2 - x1 + y2 - y1) / 2
+    return sides

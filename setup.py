@@ -27,6 +27,7 @@ EXTRAS = {
         "supervision>=0.25",
         "tensorboard>=2.16",
     ],
+    "video": ["supervision>=0.26", "trackers>=2.0"],
     # Builds from source and looks for torch while it does: pip install --no-build-isolation "crowdmood[detectron2]"
     "detectron2": ["detectron2 @ git+https://github.com/facebookresearch/detectron2.git"],
     "dev": [
@@ -35,6 +36,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "jsonschema>=4.20",
         "scikit-image>=0.22",
+        "trackers>=2.0",
         "mypy>=1.11",
         "ruff>=0.6",
         "types-requests>=2.31",

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.cli_evaluate import evaluate
+from pipeline.cli_video import video
 from pipeline.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def _commands() -> None:
 
 
 app.command()(evaluate)
+app.command()(video)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import emotion
 import facedet
 from pipeline.crops import CROP_RULES, DEFAULT_RULE, CropRule, crop_faces
-from pipeline.errors import DetectorError, PhotoError
+from pipeline.errors import DetectorError, PhotoError, UsageError
 from pipeline.fallback import Detection, DetectorChain
 from pipeline.photos import DEFAULT_MAX_PIXELS, Photo, load_photo
 from pipeline.reading import FaceReading, PhotoReading
@@ -89,6 +90,7 @@ class CrowdPipeline:
         processor threads of each model. fallback: whether another detector may step in. max_pixels: larger photos are
         refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
         """
+        _check_named_file(detector)
         load = partial(facedet.load_detector, threads=threads, min_score=min_score, min_face_px=min_face_px)
         chain = DetectorChain(detector or facedet.DEFAULT_DETECTOR, load, allow_fallback=fallback)
         classifier = emotion.load_classifier(emotion_model, threads=threads)
@@ -176,6 +178,14 @@ class CrowdPipeline:
         except (PhotoError, DetectorError) as error:
             reason = error.reason if isinstance(error, PhotoError) else str(error)
             return Detected(_name_of(photo), elapsed_ms=1000 * (time.perf_counter() - started), error=reason)
+
+
+def _check_named_file(detector: str | None) -> None:
+    """A weight file that is not there is a slip of the pen, and no reason to fall back."""
+    if detector is None or detector in facedet.DETECTORS:
+        return
+    if Path(detector).suffix and not Path(detector).is_file():
+        raise UsageError(f"{detector}: no such weight file, and no detector of that name")
 
 
 def _sizes_px(faces: facedet.Faces) -> npt.NDArray[np.float32]:

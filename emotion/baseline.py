@@ -66,7 +66,7 @@ def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> Ba
 
 
 def _pixels(split: FerSplit) -> npt.NDArray[np.float32]:
-    flat: npt.NDArray[np.float32] = split.images.reshape(len(split), -1).astype(np.float32) / 255
+    flat: npt.NDArray[np.float32] = split.images.reshape(len(split), -1).astype(np.float32) / np.float32(255)
     return flat
 
 

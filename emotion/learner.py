@@ -114,5 +114,6 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every release of torch
+        native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
     return "bfloat16" if native else "float32"

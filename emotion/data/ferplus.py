@@ -23,7 +23,9 @@ def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[
     """Votes per image as float32 [N, 8] in `FERPLUS_CLASSES` order, rows in the order of `names`.
 
     Votes for "unknown" and "NF" (no face) are left out; an image without votes has a row of zeros.
-    The file has the columns file and the ten choices. Raises DataError when columns are missing or a vote is no number.
+    The file has the ten choices and either a column `file`, or Microsoft's `Usage` and `Image name`: fer2013new.csv has
+    a line for every line of fer2013.csv, and so belongs to names that were read from there.
+    Raises DataError when columns are missing or a vote is no number.
     """
     path = Path(path)
     if not path.exists():
@@ -32,11 +34,13 @@ def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[
     votes = np.zeros((len(names), len(FERPLUS_CLASSES)), np.float32)
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        missing = {"file", *FERPLUS_CLASSES} - set(reader.fieldnames or ())
+        columns = set(reader.fieldnames or ())
+        by_line = {"Usage", "Image name"} <= columns
+        missing = {*FERPLUS_CLASSES} - columns if by_line else {"file", *FERPLUS_CLASSES} - columns
         if missing:
             raise DataError(f"{path}: missing column {', '.join(sorted(missing))}")
         for row in reader:
-            index = row_of.get(row["file"])
+            index = row_of.get(f"line {reader.line_num}" if by_line else row["file"])
             if index is None:
                 continue
             try:

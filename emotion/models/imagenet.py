@@ -140,9 +140,14 @@ def _resnet(name: str) -> nn.Sequential:
 
 
 def _vgg16() -> nn.Module:
-    from torchvision import models
+    """The convolutions alone: torchvision's dense layers would be 124 million parameters made for nothing."""
+    from torchvision.models.vgg import cfgs, make_layers
 
-    features: nn.Module = models.vgg16(weights=None).features
+    features: nn.Module = make_layers(cfgs["D"])
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(module.bias)
     return features
 
 

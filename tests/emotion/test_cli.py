@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,12 @@ def test_export_fits_the_temperature(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "temperature " in result.stdout
     assert "net.onnx: fer_resnet, " in result.stdout
+
+
+def test_help_needs_no_torch() -> None:
+    program = "import sys, emotion.cli; print([m for m in ('torch', 'sklearn', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_zoo_names_every_model() -> None:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from emotion import EMOTIONS, DataError
-from emotion.data import count_report, drop_duplicates, load_fer2013, load_ferplus_votes, load_split_if_any
+from emotion.data import (
+    count_report,
+    drop_duplicates,
+    ferplus_majority,
+    load_fer2013,
+    load_ferplus_votes,
+    load_split_if_any,
+)
 from tests.emotion.factories import csv_row, make_split, png_bytes, write_csv, write_folder, write_votes, write_zip
 
 SPLITS = {"train": make_split(3, 1), "public": make_split(1, 2), "private": make_split(2, 3)}
@@ -164,6 +171,16 @@ def test_ferplus_votes_follow_the_names(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "votes.csv", ("a", "b"), ["fear", "neutral"])
     votes = load_ferplus_votes(path, ("b", "unknown", "a"))
     assert votes.tolist() == [[9, 1, 0, 0, 0, 0, 0, 0], [0] * 8, [1, 0, 0, 0, 0, 0, 9, 0]]
+
+
+def test_microsofts_file_goes_by_the_lines_of_the_csv(tmp_path: Path) -> None:
+    split = load_fer2013(write_csv(tmp_path / "fer2013.csv", {"train": SPLITS["train"]}), "train")
+    path = write_votes(tmp_path / "fer2013new.csv", tuple("abc"), ["fear", "anger", "sadness"])
+    lines = path.read_text().splitlines()
+    head = lines[0].replace("file", "Usage,Image name")
+    path.write_text("\n".join([head, *(f"Training,{line}" for line in lines[1:])]))
+    votes = load_ferplus_votes(path, split.names)
+    assert ferplus_majority(votes)[:4].tolist() == [EMOTIONS.index(e) for e in ("fear", "angry", "sad")] + [-1]
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,23 @@ def test_a_certain_flip_mirrors() -> None:
     assert torch.allclose(flipped, images.flip(-1), atol=1e-5)
 
 
+def test_mixed_precision_trains_and_keeps_float32_weights(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, epochs=1, precision="bfloat16")
+    train(config, data, tmp_path / "half")
+    train(dataclasses.replace(config, precision="float32"), data, tmp_path / "full")
+    half, full = weights_of(tmp_path / "half"), weights_of(tmp_path / "full")
+    floats = {value.dtype for value in half.values() if value.is_floating_point()}
+    assert floats == {torch.float32}
+    assert any(not torch.equal(half[key], full[key]) for key in half)
+    assert all(torch.isfinite(value).all() for value in half.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="device cuda: this machine has none; expected auto or cpu"):
+        train(dataclasses.replace(TINY, device="cuda"), data, tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
     program = (

@@ -98,7 +98,7 @@ def _shown(out: Path, epochs: int) -> Iterator[dict[str, Any]]:
             draw_curve(out)
             text = f"epoch {line['epoch']} of {epochs}: loss {line['train_loss']:.4f}, "
             text += f"PublicTest {line['public_accuracy']:.4f}, best {line['best']:.4f}, {line['seconds']:.0f} s"
-            typer.echo(text, err=True)
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
             bar.reset(task, description=f"epoch {line['epoch'] + 1}")
 
         yield {"report": report, "progress": progress}

@@ -17,15 +17,6 @@ from emotion.summary import parameter_count, summarise
 from tests.emotion.factories import make_split
 
 NETWORKS = [name for name in MODELS if name not in BASELINES]
-LARGE = {
-    "resnet50",
-    "resnet50_partial",
-    "resnet101_frozen",
-    "vgg16",
-    "vgg16_frozen",
-    "inception_v3",
-    "fer_resnet_large",
-}
 
 
 @pytest.mark.parametrize(
@@ -74,8 +65,11 @@ def test_learns_one_batch_by_heart(name: str) -> None:
     labels = torch.from_numpy(split.labels)
     learning = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(learning, lr=1e-4 if name == "vgg16" else 2e-3)
+    if name in ("vgg16_frozen", "resnet101_frozen", "resnet50_partial"):  # the frozen body answers the same every time
+        images = network.body(network.standardise(images)).detach()
+        network = network.head
     losses = []
-    for _ in range(40 if name in LARGE else 120):
+    for _ in range(120):
         loss = F.cross_entropy(network(images), labels)
         optimiser.zero_grad()
         loss.backward()

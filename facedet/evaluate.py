@@ -54,13 +54,14 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but curves and detections, ready for JSON."""
+        point = asdict(self.operating_point) if self.operating_point else None
         plain = ("detector", "dataset", "protocol", "scale", "photos", "faces")
         return {
             **{name: getattr(self, name) for name in plain},
             "max_detections": MAX_DETECTIONS,
             "ms_per_photo": round(self.ms_per_photo, 2),
             "metrics": {k: None if v is None else round(v, 4) for k, v in self.metrics.items()},
-            "operating_point": asdict(self.operating_point) if self.operating_point else None,
+            "operating_point": {k: round(v, 4) for k, v in point.items()} if point else None,
         }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli_evaluate import evaluate
+from pipeline.cli_evaluate import calibrate, evaluate
 from pipeline.cli_video import video
 from pipeline.errors import OutputError, UsageError
 
@@ -54,6 +54,7 @@ def _commands() -> None:
 
 
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(video)
 
 

@@ -1,4 +1,4 @@
-"""`crowdmood evaluate`: the chain against photos whose faces and emotions are known."""
+"""`crowdmood evaluate` and `calibrate`: the chain against photos whose faces and emotions are known."""
 
 from __future__ import annotations
 
@@ -135,3 +135,47 @@ def _run(truth: Truth, pipelines: list[CrowdPipeline], *, photos: Path | None, r
         )
         settings.append(replace(run_setting(name, pipeline, truth, paths), said_on_true_boxes=said[identity]))
     return settings
+
+
+def calibrate(
+    *,
+    truth: Annotated[
+        Path, typer.Option(help="COCO JSON with emotions whose boxes are the squares to cut, or its folder.")
+    ],
+    detector: Annotated[list[str], typer.Option(help="Face detector to find the crop rule of; repeatable.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of the photos; default: images/ beside the truth.")
+    ] = None,
+    emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
+    faces: Annotated[int, typer.Option(min=40, help="Use this many faces at most.")] = 2000,
+    all_sides: Annotated[
+        bool, typer.Option("--all-sides", help="Search with every side rule; five times the work.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+) -> None:
+    """Fit where a detector's boxes should be cut (CROP_RULES in pipeline/crops.py), and measure what that gains.
+
+    Half of the photos are fitted on, the other half is measured on. Made for datasets/crowd_mosaic.
+    """
+    from typing import get_args
+
+    import emotion as stage2
+    import facedet
+    from pipeline.calibrate import calibrate as fit
+    from pipeline.calibrate import collect
+    from pipeline.crops import Side
+    from pipeline.truth import load_truth, photo_paths
+
+    known = load_truth(truth)
+    paths = photo_paths(known, photos)
+    classifier = stage2.load_classifier(emotion, threads=threads)
+    found = []
+    for name in detector:
+        finder = facedet.load_detector(name, threads=threads)
+        samples = collect(finder, known, paths, limit=faces)
+        found.append(fit(samples, classifier, finder.name, starts=get_args(Side) if all_sides else None))
+        if not as_json:
+            typer.echo(found[-1].to_text() + "\n")
+    if as_json:
+        typer.echo(json.dumps([calibration.to_dict() for calibration in found]))

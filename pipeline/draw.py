@@ -88,13 +88,14 @@ def _fit(face: FaceReading, index: int, places: LabelMap) -> Label | None:
     full, short = f"{face.emotion} {percent}%", f"{face.emotion[:3]} {percent}"
     wanted_px = int(np.clip(0.16 * face.size_px, MIN_TEXT_PX, MAX_TEXT_PX))
     for text_px in (wanted_px, MIN_TEXT_PX, 10, 8, TINY_TEXT_PX):
-        found = [(text, places.find(index, _label_wh(text, text_px))) for text in (full, short)]
-        fitting = [(text, place, cost) for text, (place, cost) in ((t, f) for t, f in found if f is not None)]
-        if not fitting:
+        text, found = full, places.find(index, _label_wh(full, text_px))
+        if found is None or found[1] > CROWDED * _area(found[0]):
+            shorter = places.find(index, _label_wh(short, text_px))
+            if shorter is not None and (found is None or shorter[1] < 0.8 * found[1]):
+                text, found = short, shorter
+        if found is None:
             continue
-        text, place, cost = fitting[0]
-        if text == full and cost > CROWDED * _area(place) and fitting[1][2] < 0.8 * cost:
-            text, place, cost = fitting[1]
+        place, cost = found
         if cost > _area(place) and face.size_px < LABELLED_PX:
             return None
         places.take(place)

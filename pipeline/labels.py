@@ -26,7 +26,8 @@ class LabelMap:
     def __init__(self, faces: npt.NDArray[np.float64], size_wh: tuple[int, int]) -> None:
         """faces: boxes, float [N, 4] xyxy pixels. size_wh: of the photo."""
         self._faces = faces
-        self._labels: list[Rect] = []
+        self._labels = np.empty((len(faces), 4))
+        self._count = 0
         self._size_wh = size_wh
 
     def find(self, face: int, label_wh: tuple[int, int]) -> tuple[Rect, float] | None:
@@ -43,15 +44,16 @@ class LabelMap:
         rects = np.concatenate([corners, corners + np.array(label_wh)], axis=1)
         cost = STEP_COST * label_w * label_h * np.arange(len(rects))
         cost += FACE_COST * _overlap(rects, self._faces).sum(1)
+        cost += LABEL_COST * _overlap(rects, self._labels[: self._count]).sum(1)
         cost += (OWN_FACE_COST - FACE_COST) * _overlap(rects, self._faces[face : face + 1]).sum(1)
-        cost += LABEL_COST * _overlap(rects, np.array(self._labels, np.float64).reshape(-1, 4)).sum(1)
         best = int(cost.argmin())
         left, top, right, bottom = (int(value) for value in rects[best])
         return (left, top, right, bottom), float(cost[best])
 
     def take(self, place: Rect) -> None:
-        """Mark a place as taken by a label."""
-        self._labels.append(place)
+        """Mark a place as taken by a label; once per face at most."""
+        self._labels[self._count] = place
+        self._count += 1
 
 
 def _corners(x1: float, y1: float, x2: float, y2: float, label_wh: tuple[int, int]) -> Iterator[tuple[float, float]]:
@@ -74,7 +76,9 @@ def _corners(x1: float, y1: float, x2: float, y2: float, label_wh: tuple[int, in
 
 
 def _overlap(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Common area of rectangles, float [len(a), len(b)] in pixels."""
+    """Common area of rectangles, float [len(a), M] in pixels, with those M of `b` that can touch any of `a` at all."""
+    near = (b[:, :2] < a[:, 2:].max(0)).all(1) & (b[:, 2:] > a[:, :2].min(0)).all(1)
+    b = b[near]
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = (bottom_right - top_left).clip(0)

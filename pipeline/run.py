@@ -93,33 +93,36 @@ def annotate(
     for check in (SINKS[name].check for name in settings.formats):
         if check is not None:
             check([source.name for source in sources])
-    with Journal(out) as journal:
+    with Journal(out) as journal, _told_as_output_error(out):
         run = describe_run(sources, settings, pipelines[0])
         done = _begin(journal, run, resume=resume, on_note=on_note)
         for reading in journal.readings():
             on_reading(reading)
-        stages = Stages(
-            pipelines,
-            max_pixels=settings.max_pixels,
-            pictures=out / PICTURES if settings.pictures else None,
-            staging=journal.folder,
-            timing=settings.timing,
-            web=settings.web,
-        )
+        stages = _stages(pipelines, settings, out=out, staging=journal.folder)
 
         def note(readings: list[PhotoReading]) -> None:
             journal.append(readings)
             for reading in readings:
                 on_reading(reading)
 
-        with _told_as_output_error(out):
-            stages.run(blocks_of(sources[done:], max_pixels=settings.max_pixels), note)
-            summary = Summary().add(journal.readings())
-            _write_outputs(journal, out, run=run, settings=settings)
-            journal.finish()
+        stages.run(blocks_of(sources[done:], max_pixels=settings.max_pixels), note)
+        summary = Summary().add(journal.readings())
+        _write_outputs(journal, out, run=run, settings=settings)
+        journal.finish()
     summary.seconds = time.perf_counter() - started
     summary.measured = len(sources) - done
     return summary
+
+
+def _stages(pipelines: Sequence[CrowdPipeline], settings: RunSettings, *, out: Path, staging: Path) -> Stages:
+    return Stages(
+        pipelines,
+        max_pixels=settings.max_pixels,
+        pictures=out / PICTURES if settings.pictures else None,
+        staging=staging,
+        timing=settings.timing,
+        web=settings.web,
+    )
 
 
 def describe_run(sources: Sequence[Source], settings: RunSettings, pipeline: CrowdPipeline) -> dict[str, Any]:

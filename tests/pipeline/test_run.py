@@ -186,6 +186,15 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_disk_that_is_full_from_the_start(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Journal, "_write", full)
+    with pytest.raises(OutputError, match=r"out: cannot be written: No space left on device"):
+        run(photos, tmp_path / "out")
+
+
 def test_a_full_disk_while_the_results_are_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

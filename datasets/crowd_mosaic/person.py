@@ -61,7 +61,7 @@ def _soft(distance: Floats, side_px: int, width: float = 0.05) -> Floats:
 
 def _inside_square(x: Floats, y: Floats, side_px: int) -> Floats:
     """The part that is the face itself: the square with round corners."""
-    return _soft((np.abs(x) ** 5 + np.abs(y) ** 5) ** 0.2 - 0.48, side_px, 0.06)
+    return _soft((np.abs(x) ** 5 + np.abs(y) ** 5) ** 0.2 - 0.485, side_px, 0.03)
 
 
 def _head(x: Floats, y: Floats, side_px: int) -> Floats:
@@ -106,8 +106,10 @@ def _mix(below: Floats, above: Floats, share: Floats) -> Floats:
 
 
 def _colour(grey: Floats, warmth: float) -> Floats:
-    """Colour of this brightness: OpenCV's grey of it is `grey` again, but for what is too bright to be coloured."""
-    blue, green = 1 - 0.22 * warmth, 1 - 0.05 * warmth
-    red = (1 - 0.114 * blue - 0.587 * green) / 0.299
-    coloured: Floats = (grey[..., None] * np.array([blue, green, red], np.float32)).clip(0, 255)
+    """Colour of this brightness, paler in the lights, so that OpenCV's grey of it is `grey` again."""
+    blue, green = -0.22 * warmth, -0.05 * warmth
+    strongest = np.array([blue, green, -(0.114 * blue + 0.587 * green) / 0.299], np.float32)
+    room = 255 / np.maximum(grey, 1) - 1  # how much of itself a channel may be raised by
+    strength = np.clip(room / strongest.max(), 0, 1)[..., None]
+    coloured: Floats = (grey[..., None] * (1 + strength * strongest)).clip(0, 255)
     return coloured

@@ -51,7 +51,8 @@ class FasterRCNNDetector:
         model = build_model(about, checkpoint.path, min_score=self._min_score)
         load_into(model, checkpoint, strict=True)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = prepare_for_inference(model.to(self._device))
+        float32_cpu = self._device.type == "cpu" and not native_bfloat16(self._device)
+        self._model = prepare_for_inference(model.to(self._device), float32_cpu=float32_cpu)
         self._short_px, self._long_px = scale_of(about)
         self._scale = scale
         self._threads = threads

@@ -16,6 +16,7 @@ import torch
 from facedet.checkpoint import read_checkpoint
 from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
+from facedet.engines.distributed import asked_size
 from facedet.engines.run import environment
 from facedet.errors import ConfigError, MissingExtra
 from facedet.model_zoo import fetch_zoo_file
@@ -53,6 +54,8 @@ def train(
     faults = config.faults() + ([] if len(data) else ["no photos to train on"])
     if (out / "last_checkpoint").exists() and not resume:
         faults.append(f"{out} holds a run already: resume it or choose another folder")
+    if asked_size() > 1:
+        faults.append("the detectron2 engine runs in one process here; the torchvision engine runs under torchrun")
     if faults:
         raise ConfigError(faults)
 

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
 
 T = TypeVar("T")
+MEASURING_TIMEOUT = timedelta(hours=6)
+"""The others wait this long for the leader to measure."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def team() -> Iterator[Team]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=MEASURING_TIMEOUT)
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size())
     finally:

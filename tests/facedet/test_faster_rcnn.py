@@ -19,6 +19,7 @@ from facedet.models.inference import prepare_for_inference
 from facedet.models.matching import BACKGROUND, IGNORE, match, sample
 from facedet.models.resnet import ConvNorm
 from facedet.models.roi_heads import pool_regions
+from facedet.models.winograd import WinogradConv
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -238,3 +239,31 @@ def test_checkpoints_that_are_no_face_detector(tmp_path: Path) -> None:
 def test_model_of_an_unlabelled_checkpoint_is_told_by_its_tensors(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m.pth", lively_model(), about={})
     assert inferred_about(read_checkpoint(tmp_path / "m.pth")) == {"model": "faster_rcnn_r18_fpn", "preset": "face"}
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (4, 4), (5, 7), (33, 20)])
+def test_winograd_equals_the_plain_convolution(size_hw: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(16, 24, 3, padding=1)
+    images = torch.randn(2, 16, *size_hw)
+    with torch.inference_mode():
+        assert torch.allclose(WinogradConv(conv)(images), conv(images), atol=2e-5)
+
+
+def test_winograd_refuses_other_convolutions() -> None:
+    with pytest.raises(ValueError, match="3x3 convolution of stride 1"):
+        WinogradConv(torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_layout_for_float32_on_a_cpu_changes_no_output(norm: str) -> None:
+    images = [torch.from_numpy(photo().transpose(2, 0, 1).copy())]
+    torch.manual_seed(3)
+    model = faster_rcnn_r18_fpn(norm=norm).eval()
+    with torch.inference_mode():
+        before = model.backbone(model.normalised_batch(images))
+        fast = prepare_for_inference(model, float32_cpu=True)
+        after = fast.backbone(fast.normalised_batch(images))
+        assert len(fast.detect(images)) == 1
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))

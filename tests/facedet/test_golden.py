@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from facedet.models.faster_rcnn import FasterRCNN, faster_rcnn_x101_fpn
-from facedet.models.resnet import STAGES, fold_batch_norms
+from facedet.models.inference import prepare_for_inference
+from facedet.models.resnet import STAGES
 from tests.facedet.golden.rule import INPUT_SIZE_HW, image, norms, values_of
 
 Golden = dict[str, Any]
@@ -73,8 +74,6 @@ def test_losses_of_one_seed(twin: FasterRCNN, golden: Golden) -> None:
     assert {n: float(v.detach()) for n, v in losses.items()} == pytest.approx(golden["losses_of_seed_0"], rel=1e-3)
 
 
-def test_detections_after_folding_the_norms(twin: FasterRCNN, golden: Golden) -> None:
+def test_detections_of_the_model_made_fast(twin: FasterRCNN, golden: Golden) -> None:
     """Last on purpose: it changes the shared model."""
-    fold_batch_norms(twin)
-    twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert_same_detections(twin, golden)
+    assert_same_detections(prepare_for_inference(twin, float32_cpu=True), golden)

@@ -1,0 +1,34 @@
+"""benchmarks/detectors.py on one made photo: it runs as people run it, and its table and files are complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.facedet.test_evaluate import wider_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_table_json_and_plot(tmp_path: Path) -> None:
+    words = ["--photos", str(wider_folder(tmp_path / "dev")), "--only", "haar", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "detectors.py"), *words],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    head, _, row = done.stdout.splitlines()[:3]
+    assert head == "| detector | easy | medium | hard | ms, 1 thread | ms, 2 threads | peak MB |"
+    assert row.startswith("| haar | 0.000 | 0.000 | 0.000 |")
+    report = json.loads((tmp_path / "out" / "detectors.json").read_text())
+    assert report["about"]["photos"] == "1"
+    assert report["results"][0]["ms"]["1"] > 0
+    assert report["results"][0]["peak_mb"]["2"] > 10
+    assert (tmp_path / "out" / "detectors.png").stat().st_size > 0
+    assert "processor" in (tmp_path / "out" / "detectors.md").read_text()

@@ -75,6 +75,7 @@ def test_one_bad_photo_exits_1_and_the_others_are_there(photos: Path, tmp_path: 
         (["--emotion", "nobody"], "error: nobody: no such classifier"),
         (["--no-such-option"], "No such option"),
         (["missing.jpg"], "error: missing.jpg: no such file or folder"),
+        (["--detector", "missing.onnx"], "error: missing.onnx: no such weight file, and no detector of that name"),
         (["-o", "/dev/null/x"], "error: /dev/null/x: cannot be written: Not a directory"),
     ],
 )
@@ -183,12 +184,15 @@ def test_annotate_never_imports_torch(photos: Path, tmp_path: Path, weights: Pat
 
 
 def test_a_real_process(photos: Path, tmp_path: Path, weights: Path) -> None:
-    (photos / "é 東.png").write_bytes(encoded(corner_image(), "PNG"))
+    long = "x" * 251 + ".png"
+    for name in ("é 東.png", long):
+        (photos / name).write_bytes(encoded(corner_image(), "PNG"))
     process = start(command(photos, tmp_path / "out", weights))
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
-    assert stdout.startswith("4 photos, ")
+    assert stdout.startswith("5 photos, ")
     assert (tmp_path / "out/annotated/é 東.png").exists()
+    assert (tmp_path / "out/annotated" / long).exists()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -199,11 +203,11 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path,
     for i in range(60):
         save_photo(tmp_path / f"photos/{i:02d}.png", 320, 240, 4 * i)
     plain = start(command(tmp_path / "photos", tmp_path / "plain", weights, "--no-timing"))
-    plain.communicate(timeout=60)
+    plain.communicate(timeout=300)
     assert plain.returncode == 0
     seed = random.randrange(10**6)
     moments = random.Random(seed)
-    arguments = command(tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume")
+    arguments = command(tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume", "--workers", "2")
     journal = tmp_path / "killed/.crowdmood/journal.jsonl"
     kills = 0
     for _ in range(4):
@@ -214,9 +218,9 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path,
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     last = start(arguments)
-    _, stderr = last.communicate(timeout=60)
+    _, stderr = last.communicate(timeout=300)
     assert last.returncode == 0, (seed, stderr)
     assert contents(tmp_path / "killed") == contents(tmp_path / "plain"), f"seed {seed}"
     assert kills > 0, f"seed {seed}: the run was over before it could be killed"
@@ -230,7 +234,7 @@ def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
     while process.poll() is None and not (journal.exists() and b"readings" in journal.read_bytes()):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "--resume goes on from there" in stderr
     assert "Traceback" not in stderr

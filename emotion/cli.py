@@ -55,6 +55,7 @@ def evaluate(
     weights: Weights = "default",
     split: SplitName = "public",
     test_time: TestTime = None,
+    temperature: Annotated[float | None, typer.Option(min=0.01, help="Instead of the one in the weights.")] = None,
     ferplus: FerPlus = None,
     report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with diagrams.")] = None,
     as_json: AsJson = False,
@@ -67,6 +68,8 @@ def evaluate(
     scorer = measure.load_scorer(weights)
     loaded = load_split(data, split)
     predictions = measure.predict(scorer, loaded, test_time=test_time)
+    if temperature is not None:
+        predictions = dataclasses.replace(predictions, temperature=temperature)
     figures = measure.evaluate(
         predictions, scorer.identity, split=split, test_time=test_time or scorer.card.test_time,
         train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,

@@ -13,7 +13,7 @@ from sklearn import metrics
 
 from emotion.calibration import expected_calibration_error, log_loss
 from emotion.card import ModelCard
-from emotion.classifier import load_classifier
+from emotion.classifier import load_classifier, shipped_classifiers
 from emotion.data import FerSplit, ferplus_majority, load_ferplus_votes
 from emotion.errors import DataError
 from emotion.expressions import EMOTIONS
@@ -113,7 +113,7 @@ class Evaluation:
 def load_scorer(weights: str | Path, *, threads: int | None = None) -> Scorer:
     """A shipped name or .onnx file as an `ExpressionClassifier`; a .pt file or run folder as a torch `Checkpoint`."""
     path = Path(weights)
-    if path.suffix == ".pt" or path.is_dir():
+    if str(weights) not in shipped_classifiers() and (path.suffix == ".pt" or path.is_dir()):
         import torch
 
         from emotion.checkpoint import load_checkpoint

@@ -79,6 +79,10 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
         ("95 % interval", f"{low:.4f} to {high:.4f}"),
         ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
         ("macro F1", f"{evaluation.macro_f1:.4f}"),
+        (
+            "binary accuracy and recall, for comparison only",
+            f"{evaluation.binary_accuracy:.4f}, {evaluation.binary_recall:.4f}",
+        ),
         ("log loss", f"{evaluation.log_loss:.4f}"),
         ("calibration error, raw", f"{evaluation.ece_before:.4f}"),
         (f"calibration error, temperature {evaluation.temperature:.3f}", f"{evaluation.ece_after:.4f}"),

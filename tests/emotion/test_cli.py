@@ -42,6 +42,11 @@ def test_evaluate_prints_json(data: Path, weights: Path, tmp_path: Path) -> None
 
 def test_evaluate_prints_tables(data: Path, weights: Path) -> None:
     result = RUNNER.invoke(app, ["evaluate", "--data", str(data), "--weights", str(weights), "--test-time", "flip"])
+    hot = RUNNER.invoke(
+        app, ["evaluate", "--data", str(data), "--weights", str(weights), "--temperature", "9", "--json"]
+    )
+    assert json.loads(hot.stdout)["temperature"] == 9
+    assert json.loads(hot.stdout)["accuracy"] == 1
     assert result.exit_code == 0, result.output
     for text in ("balanced accuracy", "surprise", "95 % interval", "predicted"):
         assert text in result.stdout

@@ -328,7 +328,7 @@ def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
     )
     script = tmp_path / "two.py"
     script.write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     done = subprocess.run(

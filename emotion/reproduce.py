@@ -17,8 +17,9 @@ from emotion.errors import ConfigError
 from emotion.models import BASELINES
 from emotion.presets import NOTES, PRESETS, PUBLISHED
 
-CHEAP = ("knn", "mlp")
-SMALL = (*CHEAP, "simple_cnn", "cnn1", "cnn2", "mini_xception")
+FOUR_CLASSES = ("happy", "sad", "surprise", "neutral")
+"""What the projects with a four-class set told apart."""
+SMALL = ("knn", "mlp", "simple_cnn", "cnn1", "cnn2", "mini_xception")
 """What a two-core machine trains fully; the ImageNet networks need their weights and a graphics card."""
 
 
@@ -100,7 +101,7 @@ BEGIN, END = "<!-- table: emotion reproduce -->", "<!-- end of table -->"
 
 def _recipe(name: str, epochs: int | None, weights: str | None) -> TrainConfig:
     recipe = PRESETS[name]
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"classes": FOUR_CLASSES} if "4 classes" in PUBLISHED[name] else {}
     if epochs is not None:
         changes["epochs"] = epochs
         if recipe.free_upper_at is not None:
@@ -149,4 +150,5 @@ def _difference(published: str, accuracy: float) -> str:
     """In points, where both figures are of seven classes of FER-2013; binary and four-class figures are not."""
     if "classes" in published or "binary" in published:
         return "not comparable"
-    return f"{100 * accuracy - float(published.partition(' %')[0]):+.1f} points"
+    points = round(100 * accuracy - float(published.partition(" %")[0]), 1)
+    return f"{points + 0.0:+.1f} points"  # + 0.0 turns -0.0 into 0.0

@@ -85,7 +85,7 @@ CHECKPOINTS: dict[str, CheckpointBuilder] = {
 }
 """Detectors that are made of a user's weight file, by the file's suffix in lower case, with the dot."""
 
-DEFAULT_DETECTOR = "haar"
+DEFAULT_DETECTOR = "compact"
 
 
 def load_detector(

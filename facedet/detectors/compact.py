@@ -28,6 +28,8 @@ PAD_GREY = 114
 MIN_INPUT_PX = 96
 """Tiny photos get a border, so that a face may fill them."""
 NATIVE_SIDE_PX = 1664
+TWICE_FROM_PX = 768
+"""Photos with a longer side are also read at half size, for faces larger than the network saw in training."""
 TILE_PX = 1280
 TILE_OVERLAP_PX = 192
 REDUCED_SIDE_PX = 1024
@@ -135,6 +137,9 @@ def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]
         border = max(0, -(-(MIN_INPUT_PX - side) // 2))
         pixels = image if border == 0 else _bordered(image, border, border, border, border)
         yield _Pass(photo, pixels, 1.0, (0, 0), border, uncut)
+        if side > TWICE_FROM_PX:
+            pixels, ratio = _reduced(image, side // 2)
+            yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
         return
     pixels, ratio = _reduced(image, REDUCED_SIDE_PX)
     yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)

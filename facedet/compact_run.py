@@ -45,7 +45,7 @@ def run_compact(
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, Compact)
         metrics = evaluate(_detector_of(network), val_set).metrics
-        return {name: metrics[name] for name in ("AP", "AP50")}
+        return {name: metrics[name] or 0.0 for name in ("AP", "AP50")}  # None: photos without a single face
 
     def log(line: dict[str, Any]) -> None:
         draw_curves(read_log(out / "log.jsonl"), out / "curves.png")

@@ -17,7 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.journal import Journal
 from pipeline.photos import DEFAULT_MAX_PIXELS
 from pipeline.reading import PhotoReading
-from pipeline.sinks import SINKS
+from pipeline.sinks import SINKS, read_results
 from pipeline.sources import Source
 from pipeline.stages import Stages, blocks_of
 from pipeline.summary import Summary
@@ -95,6 +95,10 @@ def annotate(
             check([source.name for source in sources])
     with Journal(out) as journal, _told_as_output_error(out):
         run = describe_run(sources, settings, pipelines[0])
+        if resume and not journal.unfinished and _is_finished(out, run):
+            on_note(f"{out} holds this very run, finished: nothing is left to do")
+            journal.finish()
+            return Summary().add(read_results(out / SINKS["jsonl"].name))
         done = _begin(journal, run, resume=resume, on_note=on_note)
         for reading in journal.readings():
             on_reading(reading)
@@ -112,6 +116,16 @@ def annotate(
     summary.seconds = time.perf_counter() - started
     summary.measured = len(sources) - done
     return summary
+
+
+def _is_finished(out: Path, run: dict[str, Any]) -> bool:
+    """Whether `out` holds all files of a run that is described alike."""
+    path = out / RUN_FILE
+    try:
+        described = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        return False
+    return described == run and all((out / SINKS[name].name).exists() for name in run["formats"])
 
 
 def _stages(pipelines: Sequence[CrowdPipeline], settings: RunSettings, *, out: Path, staging: Path) -> Stages:

@@ -133,6 +133,19 @@ def test_a_journal_cut_off_by_a_kill_counts_up_to_its_last_whole_line(cut: int, 
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_resume_on_a_finished_output_has_nothing_to_do(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    notes: list[str] = []
+    summary = run(photos, tmp_path / "out", resume=True, on_note=notes.append)
+    assert (summary.photos, summary.errors, summary.measured) == (31, 1, 0)
+    assert notes[0].endswith("finished: nothing is left to do")
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "out/faces.csv").unlink()
+    assert run(photos, tmp_path / "out", resume=True).measured == 31
+    assert contents(tmp_path / "out") == before
+
+
 def test_resume_refuses_other_settings_and_other_photos(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(photos, tmp_path / "out", on_reading=stop_after(10))

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,26 +35,25 @@ def export(
     half: bool = True,
     temperature: float | None = None,
     test_time: str | None = None,
+    input_size: int | None = None,
 ) -> ModelCard:
     """Write the ONNX file of a run's best checkpoint, or of a checkpoint file, and return its card.
 
     half: store weights as float16 (computation stays float32; onnxruntime widens them once, when it loads).
-    temperature, test_time: written into the card instead of 1 and "none". Before the file gets its name, its
-    probabilities on 16 made faces are compared with torch's: EmotionError when they differ by more than the tolerance.
+    temperature, test_time, input_size: for the card, instead of 1, "none" and the size that the run measured with.
+    Before the file gets its name, its probabilities on 16 made faces are compared with torch's: EmotionError when they
+    differ by more than the tolerance.
     Raises WeightsError when the checkpoint cannot be read, MissingExtra without the onnx package.
     """
-    checkpoint = load_checkpoint(run_or_checkpoint)
-    changes: dict[str, Any] = {}
-    if temperature is not None:
-        changes["temperature"] = float(temperature)
-    if test_time is not None:
-        changes["test_time"] = test_time
-    card = dataclasses.replace(checkpoint.card, **changes)
+    loaded = load_checkpoint(run_or_checkpoint)
+    given: dict[str, Any] = {"temperature": temperature, "test_time": test_time, "input_size": input_size}
+    card = dataclasses.replace(loaded.card, **{key: value for key, value in given.items() if value is not None})
+    checkpoint = dataclasses.replace(loaded, card=card)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
     try:
-        _write_onnx(checkpoint, card, part, half=half)
+        _write_onnx(checkpoint, part, half=half)
         _compare_with_torch(checkpoint, part, TOLERANCE_HALF if half else TOLERANCE_FLOAT32)
         os.replace(part, out)
     finally:
@@ -62,11 +61,12 @@ def export(
     return card
 
 
-def _write_onnx(checkpoint: Checkpoint, card: ModelCard, path: Path, *, half: bool) -> None:
+def _write_onnx(checkpoint: Checkpoint, path: Path, *, half: bool) -> None:
     try:
         import onnx
     except ImportError:
         raise MissingExtra("export needs the onnx package: pip install 'crowdmood[train]'") from None
+    card = checkpoint.card
     example = torch.zeros(2, 1, card.input_size, card.input_size)
     axes = {"faces": {0: "n"}, "logits": {0: "n"}}
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ def export(
     data: Annotated[Path | None, typer.Option(help="FER-2013: fit the temperature on its PublicTest.")] = None,
     half: Annotated[bool, typer.Option(help="Store weights as float16.")] = True,
     test_time: TestTime = None,
+    input_size: Annotated[int | None, typer.Option(min=24, help="Side of the input, if not the run's.")] = None,
 ) -> None:
     """Write the best checkpoint of a run as one ONNX file that needs no torch."""
     from emotion.calibration import calibrate
@@ -28,14 +30,18 @@ def export(
     check_test_time(test_time)
     temperature = None
     if data is not None:
-        predictions = predict(load_checkpoint(run), load_split(data, "public"), test_time=test_time)
+        checkpoint = load_checkpoint(run)
+        shown = dataclasses.replace(checkpoint.card, input_size=input_size or checkpoint.card.input_size)
+        scorer = dataclasses.replace(checkpoint, card=shown)
+        predictions = predict(scorer, load_split(data, "public"), test_time=test_time)
         fitted = calibrate(predictions.logits, predictions.split.labels)
         temperature = fitted.temperature
         typer.echo(
+            f"PublicTest accuracy {predictions.right.mean():.4f}; "
             f"temperature {temperature:.3f}; calibration error {fitted.ece_before:.4f} before, "
             f"{fitted.ece_after:.4f} after (5-fold, PublicTest)"
         )
-    card = write(run, output, half=half, temperature=temperature, test_time=test_time)
+    card = write(run, output, half=half, temperature=temperature, test_time=test_time, input_size=input_size)
     typer.echo(f"{output}: {card.name}, {output.stat().st_size / 1e6:.1f} MB")
 
 

@@ -18,10 +18,13 @@ from emotion.errors import WeightsError
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where a run stands after `epoch` epochs. Losses and scores are PublicTest's; lr_factor multiplies the rate."""
+    """Where a run stands after `epoch` epochs.
+
+    best and best_loss are PublicTest's, before the first epoch worse than any; lr_factor multiplies the learning rate.
+    """
 
     epoch: int = 0
-    best: float = 0.0
+    best: float = -1.0
     best_loss: float = float("inf")
     epochs_without_fall: int = 0
     plateau_wait: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,14 @@ def test_exported_network_equals_torch(tmp_path: Path, run: Path, half: bool, to
     expected = probabilities(load_checkpoint(run).logits(FACES, test_time="flip"), temperature=1.5)
     assert np.abs(classifier.classify(list(FACES)).probabilities - expected).max() < tolerance
     assert [p.name for p in out.parent.iterdir()] == ["net.onnx"]
+
+
+def test_another_input_size(tmp_path: Path, run: Path) -> None:
+    card = export(run, tmp_path / "net.onnx", input_size=40)
+    assert card.input_size == 40
+    checkpoint = load_checkpoint(run)
+    expected = probabilities(dataclasses.replace(checkpoint, card=card).logits(FACES))
+    assert np.abs(load_classifier(tmp_path / "net.onnx").classify(list(FACES)).probabilities - expected).max() < 2e-3
 
 
 def test_half_is_stored_and_computed_in_float32(tmp_path: Path, run: Path) -> None:

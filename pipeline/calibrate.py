@@ -30,6 +30,8 @@ REACH = 1.5
 """What is kept of a photo around each box, in box sides to every side; a square beyond it is not tried."""
 SCALES, SHIFTS = (0.8, 0.9, 1.0, 1.1, 1.2), (-0.08, -0.04, 0.0, 0.04, 0.08)
 """First steps of the search around the geometric rule; the second steps are a third of them."""
+SURE_ERRORS = 3.0
+"""By so many standard errors a searched rule must beat the geometric one."""
 MIN_FACES = 20
 RESAMPLES = 1000
 
@@ -189,27 +191,36 @@ def _halves(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sa
 
 
 def _search(samples: Sequence[Sample], start: CropRule, classifier: Classifier) -> tuple[CropRule, float]:
-    """The rule with the least mean log loss near `start`: a coarse grid, a fine one, and then the paddings."""
-    losses: dict[CropRule, float] = {}
+    """The rule with the least mean log loss near `start`: a coarse grid, a fine one, and then the paddings.
+
+    Some fifty rules are tried, and with few faces chance picks the best of them: unless it is better than `start` by
+    SURE_ERRORS standard errors of the paired difference, `start` stays.
+    """
+    losses: dict[CropRule, npt.NDArray[np.float64]] = {}
 
     def loss(rule: CropRule) -> float:
         if rule not in losses:
-            losses[rule] = float(log_losses(samples, rule, classifier)[0].mean())
-        return losses[rule]
+            losses[rule] = log_losses(samples, rule, classifier)[0]
+        return float(losses[rule].mean())
 
+    centre = start
     for fine in (1, 1 / 3):
         grid = [
             replace(
-                start,
-                scale=round(start.scale * (1 + fine * (scale - 1)), 3),
-                shift_y=round(start.shift_y + fine * shift, 3),
+                centre,
+                scale=round(centre.scale * (1 + fine * (scale - 1)), 3),
+                shift_y=round(centre.shift_y + fine * shift, 3),
             )
             for scale in SCALES
             for shift in SHIFTS
         ]
-        start = min(grid, key=loss)
-    best = min((replace(start, padding=padding) for padding in get_args(Padding)), key=loss)
-    return best, loss(best)
+        centre = min(grid, key=loss)
+    best = min((replace(centre, padding=padding) for padding in get_args(Padding)), key=loss)
+    loss(start)
+    gains = losses[start] - losses[best]
+    sure = gains.mean() > SURE_ERRORS * gains.std() / np.sqrt(len(gains))
+    chosen = best if sure else start
+    return chosen, loss(chosen)
 
 
 def _trials(samples: Sequence[Sample], rules: dict[str, CropRule], classifier: Classifier) -> Iterable[Trial]:

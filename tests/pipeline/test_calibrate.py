@@ -139,3 +139,20 @@ def test_json_of_a_calibration(crowd: tuple[Truth, list[Path]]) -> None:
     data = json.loads(json.dumps(found.to_dict()))
     assert data["rule"]["side"] == "mean"
     assert next(trial["name"] for trial in data["trials"]) == "box as it comes"
+
+
+class CoinClassifier:
+    """Answers by chance, whatever the crop."""
+
+    identity = "coin@0123456789ab"
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(1)
+
+    def classify(self, crops: Sequence[npt.NDArray[np.uint8]]) -> emotion.Expressions:
+        return emotion.Expressions(self._rng.dirichlet(np.ones(7), len(crops)).astype(np.float32))
+
+
+def test_chance_does_not_move_the_rule(crowd: tuple[Truth, list[Path]]) -> None:
+    found = calibrate(collect(OffDetector(), *crowd), CoinClassifier(), "off")
+    assert found.rule == CropRule("mean", pytest.approx(1.0, abs=0.002), pytest.approx(0.1, abs=0.002))

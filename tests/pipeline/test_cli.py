@@ -229,7 +229,8 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path,
 def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
     for i in range(80):
         save_photo(tmp_path / f"photos/{i:02d}.png", 640, 480, 3 * i)
-    process = start(command(tmp_path / "photos", tmp_path / "out", weights))
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - background jobs start deaf to Ctrl-C
+    process = start(command(tmp_path / "photos", tmp_path / "out", weights), preexec_fn=listen)
     journal = tmp_path / "out/.crowdmood/journal.jsonl"
     while process.poll() is None and not (journal.exists() and b"readings" in journal.read_bytes()):
         time.sleep(0.01)

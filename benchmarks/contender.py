@@ -25,14 +25,14 @@ Classify = Callable[[Any], list[str]]
 
 def fer(mode: str, threads: int) -> tuple[Read, Classify]:
     """The package `fer` with its own settings. Its classifier gets faces as they are, without the margin it adds."""
+    if mode == "fer-mtcnn":  # torch before TensorFlow: the other way round the process can crash
+        import torch
+
+        torch.set_num_threads(threads)
     import tensorflow as tf
     from fer.fer import FER
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    if mode == "fer-mtcnn":
-        import torch
-
-        torch.set_num_threads(threads)
     chain = FER(mtcnn=mode == "fer-mtcnn")
 
     def read(path: str) -> list[list[float]]:

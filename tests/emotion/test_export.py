@@ -92,5 +92,5 @@ def test_checkpoint_faults(tmp_path: Path, run: Path) -> None:
         load_checkpoint(tmp_path / "four.pt")
     saved["metadata"]["config"]["model"] = "nothing"
     torch.save(saved, tmp_path / "unknown.pt")
-    with pytest.raises(WeightsError, match="model 'nothing' is unknown: expected one of .*fer_resnet"):
+    with pytest.raises(WeightsError, match=r"model 'nothing' is unknown: expected one of .*fer_resnet"):
         load_checkpoint(tmp_path / "unknown.pt")

@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> None:
     """Run everything, print the table, write it if asked to."""
     dataset = load_data(options.data / "wider_face" / "dev")
     photos = [ignoring_small(photo, options.min_face) for photo in dataset.photos[: options.photos]]
-    contenders = [start(kind, options) for kind in ["fer-haar", "fer-mtcnn", *options.detector]]
+    contenders = [start(kind, options) for kind in [*(options.fer_mode or TOLD), *options.detector]]
     for contender in contenders:
         contender.ask({"photo": str(photos[0].path)})
     for number, photo in enumerate(photos):
@@ -176,6 +176,7 @@ def parse() -> argparse.Namespace:
     root = os.environ.get("CROWDMOOD_DATASETS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fer-python", type=Path, required=True, help="Python of the environment with `fer`")
+    parser.add_argument("--fer-mode", action="append", choices=list(TOLD), help="one of its modes only; default: both")
     parser.add_argument("--data", type=Path, default=Path(root) if root else None, required=root is None)
     parser.add_argument("--detector", action="append", help="crowdmood detector, repeatable; default: the default one")
     parser.add_argument("--emotion", default="default")

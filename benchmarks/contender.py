@@ -25,7 +25,7 @@ Classify = Callable[[Any], list[str]]
 
 def fer(mode: str, threads: int) -> tuple[Read, Classify]:
     """The package `fer` with its own settings. Its classifier gets faces as they are, without the margin it adds."""
-    if mode == "fer-mtcnn":  # torch before TensorFlow: the other way round the process can crash
+    if mode == "fer-mtcnn":
         import torch
 
         torch.set_num_threads(threads)

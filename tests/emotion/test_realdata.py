@@ -7,6 +7,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emotion import load_classifier, shipped_classifiers
@@ -56,7 +57,8 @@ def test_shipped_weights_reach_their_figure(public: FerSplit) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif("default" not in shipped_classifiers(), reason="no weights are shipped yet")
 def test_shipped_weights_bear_a_box_that_is_off_by_a_tenth(public: FerSplit) -> None:
-    rows = {row.change: row for row in robustness(load_classifier("default"), public)}
+    some = public.subset(np.arange(len(public)) % 4 == 0)
+    rows = {row.change: row for row in robustness(load_classifier("default"), some)}
     assert set(rows) == {"none", *CHANGES}
     assert rows["box shifted by 10 %"].difference > -0.05
     assert rows["box scaled by 10 %"].difference > -0.05

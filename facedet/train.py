@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from torch import nn
 
 from facedet.data.augment import CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
+from facedet.engines.run import environment
 from facedet.errors import ConfigError, FacedetError
 from facedet.losses import Targets, compact_losses
 from facedet.models.compact import compact
@@ -178,15 +178,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def run_metadata(config: CompactConfig, metrics: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of itself: settings, metrics, environment, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "model": "compact",
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "metrics": metrics,
-        "torch": str(torch.__version__),
-        "commit": commit.stdout.strip() or "unknown",
+        **environment(),
     }
 
 

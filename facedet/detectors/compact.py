@@ -1,7 +1,8 @@
 """`compact` on onnxruntime: passes over a photo at the right sizes, merged into one set of faces.
 
-A photo within NATIVE_SIDE_PX is read as it is. A larger one is read in overlapping tiles at full resolution, for its
-small faces, and once reduced, for the large ones; memory is bounded by a tile. Needs no torch.
+A photo within NATIVE_SIDE_PX is read as it is and, above TWICE_FROM_PX, again at half size. A larger one is read in
+overlapping tiles at full resolution, for its small faces, and once reduced, for the large ones; memory is bounded by a
+tile. Needs no torch.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ class CompactDetector:
         """At which size photos are read, for reports."""
         if self._scale is not None:
             return f"long side at most {self._scale} px"
-        return f"native, above {NATIVE_SIDE_PX} px in tiles of {TILE_PX} and once reduced"
+        return (
+            f"native, above {TWICE_FROM_PX} px also at half size, "
+            f"above {NATIVE_SIDE_PX} px in tiles of {TILE_PX} and once reduced"
+        )
 
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3], sizes may differ."""

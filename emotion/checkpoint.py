@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,12 @@ def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
         raise WeightsError(f"{path}: weights do not fit {name} with {len(labels)} classes: {faults}") from None
     try:
         card = ModelCard(
-            name=name, labels=labels, input_size=int(config["eval_size"]), view=float(config.get("view", VIEW)),
+            name=name, labels=labels, input_size=_input_size(metadata), view=float(config.get("view", VIEW)),
             mean=_constants(network, "mean"), std=_constants(network, "std"), training=metadata,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: damaged metadata: {error}") from None
-    return Checkpoint(network.eval(), card, f"{path.parent.name}/{path.name}")
+    return Checkpoint(network.eval(), card, identity_of(path))
 
 
 def checkpoint_path(run_or_file: str | Path) -> Path:
@@ -74,7 +75,13 @@ def checkpoint_path(run_or_file: str | Path) -> Path:
     return found
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def identity_of(path: Path) -> str:
+    """ "<folder>/<file>@<first 12 digits of the file's SHA-256>"."""
+    return f"{path.parent.name}/{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def read_saved(path: Path) -> dict[str, Any]:
+    """The entries of a .pt file that `emotion train` may have written. Raises WeightsError when it is damaged."""
     # Early checkpoints hold torch.__version__ as the str subclass that it is; it runs no code when loaded.
     torch.serialization.add_safe_globals([torch.torch_version.TorchVersion])
     try:
@@ -82,12 +89,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     except Exception as error:  # the unpickler meets damage with errors of many kinds, IndexError among them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged or no checkpoint: expected one of `emotion train` ({reason})") from None
-    if not isinstance(saved, dict) or not {"network", "metadata"} <= set(saved):
+    if not isinstance(saved, dict):
+        raise WeightsError(f"{path}: expected a checkpoint of `emotion train`, got a {type(saved).__name__}")
+    return saved
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    saved = read_saved(path)
+    if not {"network", "metadata"} <= set(saved):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entries network and metadata")
     metadata = {**saved["metadata"], "torch": str(saved["metadata"].get("torch", "unknown"))}
     if not {"config", "labels"} <= set(metadata) or "model" not in metadata["config"]:
         raise WeightsError(f"{path}: damaged metadata: expected config, with the model, and labels")
     return metadata, saved["network"]
+
+
+def _input_size(metadata: dict[str, Any]) -> int:
+    """The size that the checkpoint's figures were measured with; early runs told it among their settings alone."""
+    size = metadata.get("metrics", {}).get("eval_size")
+    return int(metadata["config"]["eval_size"] if size is None else size)
 
 
 def _constants(network: nn.Module, name: str) -> tuple[float, ...]:

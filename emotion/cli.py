@@ -145,7 +145,7 @@ def summary(
 
     if model not in MODELS or model in BASELINES:
         raise ConfigError([f"model {model!r}: expected one of {', '.join(n for n in MODELS if n not in BASELINES)}"])
-    found = summarise(MODELS[model](classes), PRESETS[model].eval_size)
+    found = summarise(MODELS[model](classes), PRESETS[model].final_size)
     table = Table("layer", "kind", "output", "parameters")
     for layer in found.layers:
         table.add_row(layer.name, layer.kind, "x".join(map(str, layer.output)), f"{layer.parameters:,}")

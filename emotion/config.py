@@ -16,7 +16,6 @@ CHOICES = {
     "select": ("accuracy", "loss"),
     "labels": LABEL_SOURCES,
     "balance": ("none", "weights", "sampling"),
-    "weights": ("none", "imagenet"),
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
 }
@@ -32,7 +31,13 @@ class TrainConfig:
     PublicTest accuracy or loss. keep_falls: a checkpoint for every fall of that loss, named with epoch and accuracy.
     view: part of the face side that the network sees. free_upper_at: epoch from which a partly frozen network trains
     its upper part too. ferplus_weight: weight of an auxiliary head that learns the FER+ votes. 0 for `ema_decay`,
-    `clip_norm` and `ferplus_weight` turns each off.
+    `clip_norm`, `mixup` and `ferplus_weight` turns each off.
+
+    eval_size: size of measuring; None is the size that is being trained at. Where the size of measuring changes, what
+    is best begins anew, so that best.pt is always the best of the last size that the run reached.
+    weights: start of the network: none (random), imagenet, or a checkpoint (.pt file or run folder) of an earlier run.
+    mixup: alpha of the Beta distribution that says how two images are mixed. teacher: weight files whose mean
+    probabilities are learned with the share `distill_weight`, the labels with the rest.
     """
 
     model: str = "fer_resnet"
@@ -45,9 +50,10 @@ class TrainConfig:
     ferplus_weight: float = 0.5
     ema_decay: float = 0.9985
     size_schedule: tuple[tuple[float, int], ...] = ((0.0, 32), (0.65, 40))
-    eval_size: int = 44
+    eval_size: int | None = None
     view: float = VIEW
     augmentation: Augmentation = field(default_factory=Augmentation)
+    mixup: float = 0.0
     optimiser: str = "adamw"
     schedule: str = "cosine"
     plateau_factor: float = 0.1
@@ -60,6 +66,8 @@ class TrainConfig:
     labels: str = "fer2013"
     balance: str = "none"
     weights: str = "none"
+    teacher: tuple[str, ...] = ()
+    distill_weight: float = 0.5
     free_upper_at: int | None = None
     precision: str = "auto"
     device: str = "auto"
@@ -79,14 +87,23 @@ class TrainConfig:
             (0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: expected 0 to below 1"),
             (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
             (self.ferplus_weight >= 0, f"ferplus_weight {self.ferplus_weight}: expected 0 or more"),
+            (
+                min(vars(self.augmentation).values()) >= 0 and self.augmentation.scale < 1,
+                f"augmentation {vars(self.augmentation)}: expected ranges of 0 or more, and scale below 1",
+            ),
+            (self.mixup >= 0, f"mixup {self.mixup}: expected 0 (none) or more"),
+            (0 < self.distill_weight <= 1, f"distill_weight {self.distill_weight}: expected a share in (0, 1]"),
             (0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected between 0 and 1"),
             (0 < self.view <= 1, f"view {self.view}: expected a part of the face side in (0, 1]"),
             (self.early_stopping >= 0, f"early_stopping {self.early_stopping}: expected 0 (never) or more epochs"),
             (
-                bool(self.size_schedule)
-                and self.size_schedule[0][0] == 0
-                and all(size >= 24 for _, size in self.size_schedule),
-                f"size_schedule {self.size_schedule}: expected (0.0, size) first and sizes of 24 px or more",
+                _is_schedule(self.size_schedule),
+                f"size_schedule {self.size_schedule}: expected (0.0, size) first and sizes of 24 px or more, "
+                "each from a later fraction below 1",
+            ),
+            (
+                self.eval_size is None or self.eval_size >= 24,
+                f"eval_size {self.eval_size}: expected 24 px or more, or None for the size being trained at",
             ),
             (
                 len(set(self.classes)) == len(self.classes) >= 2 and set(self.classes) <= set(EMOTIONS),
@@ -94,6 +111,25 @@ class TrainConfig:
             ),
         ]
         return faults + [message for good, message in checks if not good]
+
+    def size_of(self, epoch: int) -> int:
+        """Side of the training images in epoch `epoch`, counted from 0."""
+        return [size for start, size in self.size_schedule if epoch >= start * self.epochs][-1]
+
+    def measured_size(self, epoch: int) -> int:
+        """Side of the images that epoch `epoch` is measured with."""
+        return self.size_of(epoch) if self.eval_size is None else self.eval_size
+
+    @property
+    def final_size(self) -> int:
+        """Side of the images that the finished network is measured with, and expects."""
+        return self.measured_size(self.epochs - 1)
+
+    @property
+    def last_phase(self) -> int:
+        """The epoch from which nothing changes any more: neither the size of measuring nor what is frozen."""
+        last_size = min(epoch for epoch in range(self.epochs) if self.measured_size(epoch) == self.final_size)
+        return max(self.free_upper_at or 0, last_size)
 
     @property
     def needs_votes(self) -> bool:
@@ -104,3 +140,9 @@ class TrainConfig:
     def is_baseline(self) -> bool:
         """Whether the model is a scikit-learn estimator, fitted in one go."""
         return self.model in BASELINES
+
+
+def _is_schedule(schedule: tuple[tuple[float, int], ...]) -> bool:
+    starts = [start for start, _ in schedule]
+    rising = all(a < b for a, b in zip(starts, [*starts[1:], 1.0], strict=True))
+    return bool(starts) and starts[0] == 0 and rising and all(size >= 24 for _, size in schedule)

@@ -13,6 +13,7 @@ from emotion.data import FERPLUS_CLASSES
 from emotion.errors import ConfigError
 from emotion.models import MODELS, load_imagenet
 from emotion.run import TrainState
+from emotion.start import start_from
 
 
 class WithAuxiliaryHead(nn.Module):
@@ -32,13 +33,17 @@ class WithAuxiliaryHead(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """All that changes while training. averaged: the moving average of the model, None when the run keeps none."""
+    """All that changes while training. averaged: the moving average of the model, None when the run keeps none.
+
+    started_from: whose weights it began with: none, imagenet or the identity of a checkpoint.
+    """
 
     config: TrainConfig
     model: Any
     averaged: Any
     optimiser: torch.optim.Optimizer
     device: torch.device
+    started_from: str
 
     @property
     def judged(self) -> nn.Module:
@@ -60,8 +65,11 @@ class Learner:
         return TrainState(**saved["state"])
 
 
-def build_learner(config: TrainConfig) -> Learner:
-    """A network at its start, by the seed. Raises ConfigError when it cannot have what the settings ask for."""
+def build_learner(config: TrainConfig, *, fresh: bool = True) -> Learner:
+    """A network at its start, by the seed; when it is not fresh but to be restored, without the weights to start from.
+
+    Raises ConfigError when it cannot have what the settings ask for, WeightsError for weights that do not fit.
+    """
     torch.manual_seed(config.seed)
     network = MODELS[config.model](len(config.classes))
     faults = []
@@ -73,16 +81,19 @@ def build_learner(config: TrainConfig) -> Learner:
         faults.append(f"free_upper_at {config.free_upper_at}: {config.model} has no frozen part: expected None")
     if faults:
         raise ConfigError(faults)
-    if config.weights == "imagenet":
+    started_from = config.weights
+    if fresh and config.weights == "imagenet":
         load_imagenet(network)
     device = resolve_device(config.device)
-    whole: Any = WithAuxiliaryHead(network, auxiliary=config.ferplus_weight > 0).to(device)
-    model = whole.to(memory_format=torch.channels_last)
+    whole: Any = WithAuxiliaryHead(network, auxiliary=config.ferplus_weight > 0)
+    if fresh and config.weights not in ("none", "imagenet"):
+        started_from = start_from(whole, config)
+    model = whole.to(device).to(memory_format=torch.channels_last)
     averaged = None
     if config.ema_decay > 0:
         average: Any = torch.optim.swa_utils.get_ema_multi_avg_fn
         averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average(config.ema_decay), use_buffers=True)
-    return Learner(config, model, averaged, build_optimiser(model, config), device)
+    return Learner(config, model, averaged, build_optimiser(model, config), device, started_from)
 
 
 def build_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

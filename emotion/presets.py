@@ -11,12 +11,17 @@ PLAIN = Augmentation(rotation_degrees=0, scale=0, shift=0, flip=0, contrast=0, b
 """No augmentation at all."""
 KERAS_GENERATOR = dataclasses.replace(PLAIN, rotation_degrees=10, scale=0.1, shift=0.1, flip=0.5)
 """What mini-Xception's authors ask of Keras' ImageDataGenerator."""
+MILD = Augmentation(
+    rotation_degrees=6, scale=0.08, shift=0.05, flip=0.5, contrast=0.15, brightness=0.1, low_resolution=0.03, erase=0
+)
+"""For a network that underfits, or one that goes on from an earlier run."""
+AUGMENTATIONS = {"none": PLAIN, "mild": MILD, "strong": Augmentation()}
 
 KERAS = TrainConfig(
     epochs=50, batch_size=64, optimiser="adam", lr=1e-3, weight_decay=0.0, warmup_epochs=0.0,
     schedule="plateau", plateau_factor=0.1, plateau_patience=3, early_stopping=5, select="loss", keep_falls=True,
     label_smoothing=0.0, ferplus_weight=0.0, ema_decay=0.0, clip_norm=0.0,
-    size_schedule=((0.0, 48),), eval_size=48, view=1.0, augmentation=PLAIN,
+    size_schedule=((0.0, 48),), view=1.0, augmentation=PLAIN,
 )  # fmt: skip
 """Adam at 1e-3, rate a tenth after three epochs without a lower validation loss, stop after five and keep the best."""
 
@@ -33,9 +38,10 @@ _RECIPES: dict[str, TrainConfig] = {
     "vgg16_frozen": IMAGENET,
     "resnet101_frozen": IMAGENET,
     "vgg16": IMAGENET,
-    "inception_v3": dataclasses.replace(IMAGENET, size_schedule=((0.0, 75),), eval_size=75),
+    "inception_v3": dataclasses.replace(IMAGENET, size_schedule=((0.0, 75),)),
     "mini_xception": dataclasses.replace(KERAS, epochs=85, batch_size=32, augmentation=KERAS_GENERATOR),
     "fer_resnet": TrainConfig(),
+    "fer_resnet_plain": TrainConfig(),
     "fer_resnet_large": TrainConfig(),
     "knn": KERAS,
     "mlp": KERAS,

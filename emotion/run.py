@@ -20,7 +20,8 @@ from emotion.errors import WeightsError
 class TrainState:
     """Where a run stands after `epoch` epochs.
 
-    best and best_loss are PublicTest's, before the first epoch worse than any; lr_factor multiplies the learning rate.
+    best and best_loss are PublicTest's at one size, before its first epoch worse than any; lr_factor multiplies the
+    learning rate. started_from: the weights that the run began with, by name and digest.
     """
 
     epoch: int = 0
@@ -29,17 +30,31 @@ class TrainState:
     epochs_without_fall: int = 0
     plateau_wait: int = 0
     lr_factor: float = 1.0
+    started_from: str = "none"
+
+    def entering(self, config: TrainConfig) -> TrainState:
+        """The state as the next epoch begins with it.
+
+        Freeing the upper part of a network starts all patience anew. So does another size of measuring, which also
+        forgets the best: a figure at one size says nothing about the network at another.
+        """
+        state = self
+        if self.epoch == config.free_upper_at:
+            state = dataclasses.replace(state, epochs_without_fall=0, plateau_wait=0, lr_factor=1.0)
+        if self.epoch > 0 and config.measured_size(self.epoch) != config.measured_size(self.epoch - 1):
+            state = dataclasses.replace(
+                state, best=-1.0, best_loss=float("inf"), epochs_without_fall=0, plateau_wait=0
+            )  # fmt: skip
+        return state
 
     def after(self, config: TrainConfig, *, score: float, loss: float) -> TrainState:
-        """The state after one more epoch. Freeing the upper part of a network starts all patience anew."""
-        begins_phase = self.epoch == config.free_upper_at
-        before = (
-            dataclasses.replace(self, epochs_without_fall=0, plateau_wait=0, lr_factor=1.0) if begins_phase else self
-        )
+        """The state after one more epoch with these figures."""
+        before = self.entering(config)
         fell = loss < before.best_loss
         wait = 0 if fell else before.plateau_wait + 1
         lower = config.schedule == "plateau" and wait >= config.plateau_patience
-        return TrainState(
+        return dataclasses.replace(
+            before,
             epoch=self.epoch + 1,
             best=max(score, before.best),
             best_loss=min(loss, before.best_loss),
@@ -51,7 +66,7 @@ class TrainState:
     def finished(self, config: TrainConfig) -> bool:
         """Whether all epochs are done, or the loss has not fallen for too long in the last phase."""
         out_of_patience = 0 < config.early_stopping <= self.epochs_without_fall
-        return self.epoch >= config.epochs or (out_of_patience and self.epoch > (config.free_upper_at or 0))
+        return self.epoch >= config.epochs or (out_of_patience and self.epoch > config.last_phase)
 
 
 class Run:

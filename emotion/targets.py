@@ -14,14 +14,15 @@ from emotion.data import FERPLUS_CLASSES, FerSplit, ferplus_majority, load_ferpl
 from emotion.data.ferplus import TO_FER2013
 from emotion.errors import DataError
 from emotion.expressions import EMOTIONS
+from emotion.teacher import taught_targets
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Images uint8 [N, 1, 48, 48], labels int64 [N] (columns of the run's classes) and what to learn.
 
-    targets: int64 [N], or float32 [N, C] for vote shares. votes: float32 [N, 8], FER+ shares for the auxiliary head,
-    zeros where there are none. class_weights: float32 [C] for the loss, or None.
+    targets: int64 [N], or float32 [N, C] for vote shares and teachers. votes: float32 [N, 8], FER+ shares for the
+    auxiliary head, zeros where there are none. class_weights: float32 [C] for the loss, or None. teachers: identities.
     """
 
     images: torch.Tensor
@@ -29,13 +30,17 @@ class TrainingSet:
     targets: torch.Tensor
     votes: torch.Tensor
     class_weights: torch.Tensor | None
+    teachers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) -> TrainingSet:
-    """Images and targets of a split whose labels are in `EMOTIONS` order. Raises DataError when no image is left."""
+    """Images and targets of a split whose labels are in `EMOTIONS` order.
+
+    Raises DataError when no image is left, WeightsError for a teacher that cannot teach.
+    """
     if config.labels in ("ferplus", "ferplus-majority"):
         split = ferplus_relabelled(split, votes_file)
     split = of_classes(split, config.classes)
@@ -45,12 +50,17 @@ def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) 
     if config.balance == "weights":
         counts = torch.bincount(labels, minlength=len(config.classes)).clamp(min=1)
         weights = len(labels) / (len(config.classes) * counts.float())
+    targets = _targets(labels, votes, config)
+    teachers: tuple[str, ...] = ()
+    if config.teacher:
+        targets, teachers = taught_targets(split.images, targets, config)
     return TrainingSet(
         images=torch.from_numpy(split.images).unsqueeze(1),
         labels=labels,
-        targets=_targets(labels, votes, config),
+        targets=targets,
         votes=torch.from_numpy(votes),
         class_weights=weights,
+        teachers=teachers,
     )
 
 

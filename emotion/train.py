@@ -6,6 +6,7 @@ that was not. Under torchrun each process takes its share of every batch; the fi
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -17,12 +18,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from emotion.batches import Batch, draw_batch
 from emotion.calibration import log_loss
 from emotion.card import ModelCard
 from emotion.checkpoint import Checkpoint
 from emotion.config import TrainConfig
 from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_any
-from emotion.data.augment import augment
 from emotion.distributed import Team, join_team
 from emotion.errors import ConfigError, DataError, TrainingDiverged
 from emotion.learner import Learner, build_learner, resolve_precision
@@ -51,11 +52,11 @@ def train(
     """
     team, run = join_team(), Run(out)
     _check(config, run, ferplus, resume=resume, team=team)
-    learner = build_learner(config)
+    goes_on = resume and run.last.exists()
+    learner = build_learner(config, fresh=not goes_on)
     splits = load_splits(config, data, ferplus)
-    state = TrainState()
-    if resume and run.last.exists():
-        state = learner.restore(run.load_last())
+    state = learner.restore(run.load_last()) if goes_on else TrainState(started_from=learner.started_from)
+    told = dataclasses.replace(config, weights=state.started_from, teacher=splits.train.teachers)
     if team.leads:
         run.begin(config, state)
     while not state.finished(config):
@@ -63,13 +64,13 @@ def train(
         if config.free_upper_at is not None and state.epoch >= config.free_upper_at:
             learner.model.network.free_upper()
         line = {"epoch": state.epoch + 1, **train_epoch(learner, splits.train, state, team=team, progress=progress)}
-        line |= team.share(measure(learner.judged, splits, config) if team.leads else None)
+        line |= team.share(measure(learner.judged, splits, config, epoch=state.epoch) if team.leads else None)
         score = line["ferplus_accuracy" if config.labels.startswith("ferplus") else "public_accuracy"]
-        before, state = state, state.after(config, score=score, loss=line["public_loss"])
+        before, state = state.entering(config), state.after(config, score=score, loss=line["public_loss"])
         line |= {"best": state.best, "seconds": time.perf_counter() - started}
         line |= {"train_images": len(splits.train), "duplicates_dropped": splits.duplicates_dropped}
         if team.leads:
-            _write(run, learner, line, before=before, state=state)
+            _write(run, learner, metadata(told, line), before=before, state=state)
             report(line)
     return run.best
 
@@ -113,7 +114,7 @@ def train_epoch(
     if not team.leads:
         rng.manual_seed(seed + 1_000_003 * team.rank)
     torch.manual_seed(seed + 1_000_003 * team.rank)  # dropout
-    size = [size for start, size in config.size_schedule if state.epoch >= start * config.epochs][-1]
+    size = config.size_of(state.epoch)
     steps = len(data) // config.batch_size
     sums = {"train_loss": 0.0, "train_accuracy": 0.0}
     shared_model = team.wrap(model.train())
@@ -121,8 +122,8 @@ def train_epoch(
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size][team.rank :: team.size]
         for group in learner.optimiser.param_groups:
             group["lr"] = learning_rate(config, state.epoch + step / steps) * state.lr_factor
-        batch = augment(data.images[chosen].float() / 255, size, config.augmentation, rng, view=config.view)
-        loss, accuracy = batch_loss(learner, shared_model, batch, data, chosen)
+        batch = draw_batch(data, chosen, size, config=config, rng=rng)
+        loss, accuracy = batch_loss(learner, shared_model, batch, class_weights=data.class_weights)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"epoch {state.epoch + 1}, step {step + 1}: loss {loss.item()}: try a lower rate")
         learner.optimiser.zero_grad(set_to_none=True)
@@ -139,30 +140,34 @@ def train_epoch(
 
 
 def batch_loss(
-    learner: Learner, model: nn.Module, batch: torch.Tensor, data: TrainingSet, chosen: torch.Tensor
+    learner: Learner, model: nn.Module, batch: Batch, *, class_weights: torch.Tensor | None
 ) -> tuple[torch.Tensor, float]:
     """Cross-entropy with the targets, plus that of the auxiliary head with the FER+ shares; and the accuracy."""
     config, device = learner.config, learner.device
-    inputs = batch.to(device).contiguous(memory_format=torch.channels_last)
+    inputs = batch.images.to(device).contiguous(memory_format=torch.channels_last)
     bfloat16 = resolve_precision(config.precision, device) == "bfloat16"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
         logits, auxiliary = model(inputs)
-    weights = None if data.class_weights is None else data.class_weights.to(device)
-    targets = data.targets[chosen].to(device)
+    weights = None if class_weights is None else class_weights.to(device)
+    targets = batch.targets.to(device)
     loss = F.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=config.label_smoothing)
     if auxiliary is not None:
-        softly = -(data.votes[chosen].to(device) * auxiliary.float().log_softmax(1)).sum(1).mean()
+        softly = -(batch.votes.to(device) * auxiliary.float().log_softmax(1)).sum(1).mean()
         loss = loss + config.ferplus_weight * softly
-    return loss, (logits.argmax(1).cpu() == data.labels[chosen]).float().mean().item()
+    return loss, (logits.argmax(1).cpu() == batch.labels).float().mean().item()
 
 
-def measure(network: nn.Module, splits: Splits, config: TrainConfig) -> Line:
-    """Accuracy over all classes and log loss on PublicTest; FER+ runs judge by FER+'s labels, and give both."""
-    card = ModelCard(config.model, config.classes, config.eval_size, config.view)
+def measure(network: nn.Module, splits: Splits, config: TrainConfig, *, epoch: int) -> Line:
+    """Accuracy over all classes and log loss on PublicTest at the size of `epoch`, counted from 0.
+
+    FER+ runs judge by FER+'s labels, and give both.
+    """
+    card = ModelCard(config.model, config.classes, config.measured_size(epoch), config.view)
     judge = Checkpoint(network.eval(), card, "")
     public = splits.public
     logits = judge.logits(public.images)
     line = {
+        "eval_size": card.input_size,
         "public_accuracy": float((logits.argmax(1) == public.labels).mean()),
         "public_loss": log_loss(logits, public.labels),
     }
@@ -197,14 +202,14 @@ def _check(config: TrainConfig, run: Run, ferplus: Path | None, *, resume: bool,
         raise ConfigError(faults)
 
 
-def _write(run: Run, learner: Learner, line: Line, *, before: TrainState, state: TrainState) -> None:
-    """The log, better checkpoints, and, last of all, the state to resume from."""
-    config = learner.config
+def _write(run: Run, learner: Learner, told: Line, *, before: TrainState, state: TrainState) -> None:
+    """The log, better checkpoints, and, last of all, the state to resume from. told: metadata of the checkpoints."""
+    config, line = learner.config, told["metrics"]
     fell, higher = state.best_loss < before.best_loss, state.best > before.best
-    kept = {"network": learner.judged.state_dict(), "metadata": metadata(config, line)}
+    kept = {"network": learner.judged.state_dict(), "metadata": told}
     run.append(line)
     if fell if config.select == "loss" else higher:
         run.save(kept, "best.pt")
     if fell and config.keep_falls:
         run.save(kept, f"epoch-{line['epoch']:03d}-accuracy-{line['public_accuracy']:.4f}.pt")
-    run.save({**learner.state(), "state": asdict(state)}, "last.pt")
+    run.save({**learner.state(), "state": asdict(state), "metadata": told}, "last.pt")

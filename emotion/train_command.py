@@ -20,19 +20,25 @@ def train(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
     model: Annotated[
-        str, typer.Option(help="An architecture of `emotion zoo`; brings its authors' recipe.")
-    ] = "fer_resnet",
+        str | None, typer.Option(help="An architecture of `emotion zoo`, with its recipe; fer_resnet if not told.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Any settings as JSON: a run's config.json.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, as if it had not stopped.")] = False,
     ferplus: Annotated[Path | None, typer.Option(help="FER+ votes as CSV, keyed by file name.")] = None,
     labels: Annotated[str | None, typer.Option(help="fer2013, ferplus, ferplus-majority or ferplus-both.")] = None,
     classes: Annotated[str | None, typer.Option(help="Emotions to tell apart, with commas: happy,sad,...")] = None,
-    weights: Annotated[str | None, typer.Option(help="Start of the network: imagenet or none (random).")] = None,
+    weights: Annotated[str | None, typer.Option(help="Start: none (random), imagenet, a run or its .pt.")] = None,
+    teacher: Annotated[list[str] | None, typer.Option(help="Weights to learn from; give it once for each.")] = None,
+    distill_weight: Annotated[float | None, typer.Option(help="The teachers' share, above 0, up to 1.")] = None,
     balance: Annotated[str | None, typer.Option(help="Rare classes: none, weights or sampling.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="adamw, sgd or adam.")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, plateau or constant.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels, from the first epoch on.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, mild or strong.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha of mixup; 0 is none.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to below 1.")] = None,
     ema_decay: Annotated[float | None, typer.Option(help="Decay of the moving average of weights; 0 is none.")] = None,
@@ -43,25 +49,31 @@ def train(
 ) -> None:
     """Train an architecture; every setting that is not given is its authors'. Under torchrun, in several processes."""
     given = {
-        "labels": labels, "classes": _names(classes), "weights": weights, "balance": balance, "optimiser": optimiser,
-        "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing, "ema_decay": ema_decay, "early_stopping": early_stopping,
-        "precision": precision, "device": device, "seed": seed,
+        "model": model, "labels": labels, "classes": _names(classes), "weights": weights, "balance": balance,
+        "optimiser": optimiser, "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema_decay": ema_decay,
+        "early_stopping": early_stopping, "precision": precision, "device": device, "seed": seed, "mixup": mixup,
+        "teacher": tuple(teacher) if teacher else None, "distill_weight": distill_weight,
+        "augmentation": _augmentation(augmentation), "size_schedule": None if size is None else ((0.0, size),),
     }  # fmt: skip
-    run_training(model, given, data=data, out=out, ferplus=ferplus, resume=resume)
+    settings = {**_file_settings(config), **{name: value for name, value in given.items() if value is not None}}
+    if size is not None:
+        settings["eval_size"] = None
+    run_training(settings, data=data, out=out, ferplus=ferplus, resume=resume)
 
 
 def run_training(
-    model: str, given: dict[str, Any], *, data: Path, out: Path, ferplus: Path | None = None, resume: bool = False
+    settings: dict[str, Any], *, data: Path, out: Path, ferplus: Path | None = None, resume: bool = False
 ) -> None:
-    """Train `model` by its preset, changed by the settings in `given` that are not None, and tell how it goes."""
+    """Train the settings' model by its preset, changed by the other settings, and tell how it goes."""
     from emotion.baseline import fit_baseline
     from emotion.presets import PRESETS
     from emotion.train import train as fit
 
+    model = settings.get("model", "fer_resnet")
     if model not in PRESETS:
         raise ConfigError([f"model {model!r}: expected one of {', '.join(PRESETS)}"])
-    config = dataclasses.replace(PRESETS[model], **{key: value for key, value in given.items() if value is not None})
+    config = dataclasses.replace(PRESETS[model], **settings)
     if config.is_baseline:
         result = fit_baseline(config, data, out)
         typer.echo(f"{model}: PublicTest accuracy {result.accuracy:.4f} ({result.seconds:.0f} s, no weights to keep)")
@@ -106,3 +118,17 @@ def _shown(out: Path, epochs: int) -> Iterator[dict[str, Any]]:
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def _file_settings(path: Path | None) -> dict[str, Any]:
+    from emotion.config_file import read_settings
+
+    return {} if path is None else read_settings(path)
+
+
+def _augmentation(name: str | None) -> Any:
+    from emotion.presets import AUGMENTATIONS
+
+    if name is not None and name not in AUGMENTATIONS:
+        raise ConfigError([f"augmentation {name!r}: expected one of {', '.join(AUGMENTATIONS)}"])
+    return None if name is None else AUGMENTATIONS[name]

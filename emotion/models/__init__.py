@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from emotion.models.baselines import knn, mlp
-from emotion.models.fer_resnet import fer_resnet, fer_resnet_large
+from emotion.models.fer_resnet import fer_resnet, fer_resnet_large, fer_resnet_plain
 from emotion.models.imagenet import (
     inception_v3,
     load_imagenet,
@@ -38,6 +38,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "inception_v3": inception_v3,
     "mini_xception": mini_xception,
     "fer_resnet": fer_resnet,
+    "fer_resnet_plain": fer_resnet_plain,
     "fer_resnet_large": fer_resnet_large,
 }
 """Name -> builder(num_classes) of a torch module, or of an estimator for the names in `BASELINES`."""

@@ -27,7 +27,7 @@ class SqueezeExcitation(nn.Module):
 class Block(nn.Module):
     """conv-bn-relu-conv-bn-se + shortcut; the second norm starts at zero, so that a block starts as the identity."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, *, excite: bool = True) -> None:
         super().__init__()
         last_norm = nn.BatchNorm2d(c_out)
         nn.init.zeros_(last_norm.weight)
@@ -37,7 +37,7 @@ class Block(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False),
             last_norm,
-            SqueezeExcitation(c_out),
+            SqueezeExcitation(c_out) if excite else nn.Identity(),
         )
         self.shortcut = nn.Sequential() if stride == 1 and c_in == c_out else nn.Sequential(
             nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity(),
@@ -58,7 +58,9 @@ class FerResNet(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, num_classes: int, widths: tuple[int, ...], depths: tuple[int, ...], dropout: float) -> None:
+    def __init__(
+        self, num_classes: int, *, widths: tuple[int, ...], depths: tuple[int, ...], dropout: float, excite: bool = True
+    ) -> None:
         super().__init__()
         stem = widths[0] // 2
         self.register_buffer("mean", torch.tensor(0.508))
@@ -75,7 +77,7 @@ class FerResNet(nn.Module):
         c_in = widths[0]
         for stage, (c_out, depth) in enumerate(zip(widths, depths, strict=True)):
             for i in range(depth):
-                blocks.append(Block(c_in, c_out, stride=2 if stage > 0 and i == 0 else 1))
+                blocks.append(Block(c_in, c_out, stride=2 if stage > 0 and i == 0 else 1, excite=excite))
                 c_in = c_out
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
@@ -93,9 +95,14 @@ class FerResNet(nn.Module):
 
 def fer_resnet(num_classes: int = 7, *, dropout: float = 0.3) -> FerResNet:
     """The shipped classifier: 32 to 256 channels."""
-    return FerResNet(num_classes, (32, 64, 128, 256), (2, 2, 2, 2), dropout)
+    return FerResNet(num_classes, widths=(32, 64, 128, 256), depths=(2, 2, 2, 2), dropout=dropout)
+
+
+def fer_resnet_plain(num_classes: int = 7, *, dropout: float = 0.3) -> FerResNet:
+    """fer_resnet without squeeze-and-excitation, to measure what that is worth."""
+    return FerResNet(num_classes, widths=(32, 64, 128, 256), depths=(2, 2, 2, 2), dropout=dropout, excite=False)
 
 
 def fer_resnet_large(num_classes: int = 7, *, dropout: float = 0.4) -> FerResNet:
     """Wider by 1.6, for a teacher."""
-    return FerResNet(num_classes, (64, 128, 256, 512), (2, 2, 2, 2), dropout)
+    return FerResNet(num_classes, widths=(64, 128, 256, 512), depths=(2, 2, 2, 2), dropout=dropout)

@@ -58,7 +58,7 @@ def test_every_model_has_a_recipe_without_faults() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_learns_one_batch_by_heart(name: str) -> None:
     torch.manual_seed(0)
-    size = PRESETS[name].eval_size
+    size = PRESETS[name].final_size
     network = MODELS[name](4).train()
     split = make_split(2).of_classes(("angry", "happy", "sad", "neutral"))
     images = F.interpolate(torch.from_numpy(split.images).unsqueeze(1).float() / 255, (size, size))

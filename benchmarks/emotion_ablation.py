@@ -1,0 +1,124 @@
+"""What each part of the classifier's recipe is worth: one setting changed at a time, equal epochs, one Markdown table.
+
+    python benchmarks/emotion_ablation.py --data archive.zip --ferplus votes.csv -o runs/ablation --epochs 20
+    python benchmarks/emotion_ablation.py ... --variants mine.json --only base,mixup --write docs/ablation.md
+
+A run per variant, in OUT/<name>; what was stopped goes on, what is finished is only read. The table is written anew
+after every run. mine.json, instead of the variants below: {"base": {settings}, "name": {settings that differ}, ...},
+settings being fields of `emotion.config.TrainConfig`; the first variant is what the others are compared with. Accuracy
+is PublicTest's, of the best epoch, which flatters all alike; "last three" is the mean of the last three epochs,
+"Training" the accuracy on augmented images in the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotion.compare import mcnemar
+from emotion.config import TrainConfig
+from emotion.config_file import settings_of
+from emotion.curve import read_log
+from emotion.data import FerSplit, load_fer2013
+from emotion.evaluate import bootstrap_interval, load_scorer, predict
+from emotion.train import train
+
+Right = npt.NDArray[np.bool_]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "no squeeze-and-excitation": {"model": "fer_resnet_plain"},
+    "no erasing": {"augmentation": {"erase": 0}},
+    "no rotation, scaling, shift": {"augmentation": {"rotation_degrees": 0, "scale": 0, "shift": 0}},
+    "no flip": {"augmentation": {"flip": 0}},
+    "no label smoothing": {"label_smoothing": 0},
+    "mixup 0.2": {"mixup": 0.2},
+    "no moving average": {"ema_decay": 0},
+    "no second head": {"ferplus_weight": 0},
+    "FER+ shares with labels": {"labels": "ferplus-both", "ferplus_weight": 0},
+    "whole face, not its crop": {"view": 1.0},
+    "40 px from the start": {"size_schedule": [[0, 40]]},
+    "SGD with Nesterov": {"optimiser": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+}
+"""Name -> what differs from the first, and the first from `TrainConfig()`; so too with the augmentation's ranges."""
+
+
+def configs(variants: dict[str, dict[str, Any]], epochs: int) -> dict[str, TrainConfig]:
+    """The settings of every variant: the first one's, changed by its own, for equal epochs."""
+    base = next(iter(variants.values()))
+    found = {}
+    for name, changes in variants.items():
+        settings = {
+            **base,
+            **changes,
+            "augmentation": {**base.get("augmentation", {}), **changes.get("augmentation", {})},
+        }
+        found[name] = replace(TrainConfig(), **{**settings_of(settings, where=name), "epochs": epochs})
+    return found
+
+
+def table(variants: dict[str, dict[str, Any]], runs: dict[str, Path], public: FerSplit) -> str:
+    """A Markdown row for each variant that has a run, the first one first."""
+    rows = [
+        "| variant | changed | PublicTest | 95 % interval | difference | McNemar p | last three | Training | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    first: Right | None = None
+    for name, run in runs.items():
+        right = predict(load_scorer(run), public).right
+        first = right if first is None else first
+        changed = ", ".join(f"{key} {json.dumps(value)}" for key, value in variants[name].items()) or "-"
+        rows.append(f"| {name} | {changed} | {_figures(right, first, read_log(run))} |")
+    return "\n".join(rows) + "\n"
+
+
+def _figures(right: Right, first: Right, log: list[dict[str, Any]]) -> str:
+    """right, first: bool [N], what this variant and the first one get right."""
+    last = log[-3:]
+    low, high = bootstrap_interval(right)
+    cells = [
+        f"{100 * right.mean():.1f} %",
+        f"{100 * low:.1f} to {100 * high:.1f}",
+        "-" if right is first else f"{100 * (right.mean() - first.mean()):+.1f} points",
+        "-" if right is first else f"{mcnemar(right, first)[2]:.2g}",
+        f"{100 * sum(line['public_accuracy'] for line in last) / len(last):.1f} %",
+        f"{100 * log[-1]['train_accuracy']:.1f} %",
+        f"{sum(line['seconds'] for line in log) / 60:.0f}",
+    ]
+    return " | ".join(cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--ferplus", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--variants", type=Path)
+    parser.add_argument("--only", help="names with commas; the first variant is always among them")
+    parser.add_argument("--write", type=Path, help="Markdown file of the table; printed if not given")
+    given = parser.parse_args()
+    variants = VARIANTS if given.variants is None else json.loads(given.variants.read_text(encoding="utf-8"))
+    public = load_fer2013(given.data, "public")
+    wanted = None if given.only is None else {next(iter(variants)), *given.only.split(",")}
+    runs: dict[str, Path] = {}
+    for name, config in configs(variants, given.epochs).items():
+        if wanted is not None and name not in wanted:
+            continue
+        folder = given.out / "".join(c if c.isalnum() else "-" for c in name)
+        best = train(config, given.data, folder, ferplus=given.ferplus, resume=True)
+        runs[name] = best.parent
+        text = table(variants, runs, public)
+        if given.write is not None:
+            given.write.write_text(text, encoding="utf-8")
+        else:
+            print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -99,10 +99,14 @@ def save_checkpoint(path: str | Path, model: nn.Module, *, about: Mapping[str, A
 
     about and rest: plain values and tensors only, since nothing else can be read back.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    torch.save({"model": tensors, "facedet": dict(about), **rest}, part)
+    save_whole({"model": tensors, "facedet": dict(about), **rest}, Path(path))
+
+
+def save_whole(value: Mapping[str, Any], path: Path) -> None:
+    """torch.save so that a kill leaves either the old file or the new one."""
+    part = path.with_name(path.name + ".part")
+    torch.save(dict(value), part)
     os.replace(part, path)
 
 

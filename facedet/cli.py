@@ -167,6 +167,8 @@ def audit(
         for kind, count in result.counts.items():
             table.add_row(kind, str(count), KINDS[kind])
         Console().print(table)
+    for name, reason in list(result.skipped.items())[:1]:
+        typer.echo(f"note: {len(result.skipped)} photos were skipped; the first, {name}: {reason}", err=True)
     if out is not None:
         write_audit(result, raw, out)
     if propose is not None:

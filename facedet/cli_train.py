@@ -10,33 +10,26 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-Sides = Annotated[list[int] | None, typer.Option("--short-px", help="Short side of photos in training; repeatable.")]
+COMPACT = "compact"
 
 
 def train(
     *,
     data: Annotated[
-        list[Path], typer.Option(help="Prepared folder; repeatable. The first one's val split is measured on.")
+        list[Path],
+        typer.Option(help="Prepared folder, trained on by its train split, or as a whole if it has none; repeatable."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
-    model: Annotated[str, typer.Option(help="compact, or faster_rcnn_x101_fpn, _r50_fpn, _r18_fpn.")],
-    engine: Annotated[str, typer.Option(help="torchvision or detectron2.")] = "torchvision",
+    model: Annotated[str, typer.Option(help="compact, or faster_rcnn_x101_fpn, _r50_fpn, _r18_fpn, _compact_fpn.")],
+    val: Annotated[
+        Path | None, typer.Option(help="Data to measure on. Default: the val split of the first --data that has one.")
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="compact: bundled (default), none or a file. Else: coco (default), imagenet, none or a file."
+            help="The two on compact: bundled (default), none, a file. Else: coco (default), imagenet, none, a file."
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="compact: passes over the photos. Default 12, from none 60.")
-    ] = None,
-    size: Annotated[int, typer.Option(help="compact: side of the training crops, a multiple of 32.")] = 320,
-    preset: Annotated[str, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = "face",
-    norm: Annotated[str, typer.Option(help="Of faster_rcnn_r18_fpn: bn, gn or frozen_bn.")] = "bn",
-    freeze_at: Annotated[
-        int | None, typer.Option(help="Backbone stages that do not learn. Default 2; 0 for none.")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the run.")] = 9000,
     batch_size: Annotated[
         int | None, typer.Option(help="Photos per step, over all processes. Default 2, compact 16.")
     ] = None,
@@ -44,19 +37,59 @@ def train(
         float | None,
         typer.Option(help="Learning rate for this batch size. Default 0.0025; compact 0.0004, from none 0.002."),
     ] = None,
-    warmup_steps: Annotated[int, typer.Option(help="Steps until the full rate.")] = 500,
-    clip_norm: Annotated[float, typer.Option(help="Bound of the gradient's norm; 0 for none.")] = 10.0,
-    short_px: Sides = None,
-    long_px: Annotated[int, typer.Option(help="Bound of the long side in training.")] = 1333,
-    crop_px: Annotated[int, typer.Option(help="Train on square crops of this side; 0 for whole photos.")] = 0,
-    test_short_px: Annotated[int, typer.Option(help="Short side when measured and used.")] = 800,
-    test_long_px: Annotated[int, typer.Option(help="Bound of the long side when measured and used.")] = 1333,
-    eval_every: Annotated[int, typer.Option(help="Steps between measurements on the val split.")] = 500,
-    log_every: Annotated[int, typer.Option(help="Steps between lines of the log.")] = 20,
-    patience: Annotated[int, typer.Option(help="Measurements without a better AP before stopping; 0: never.")] = 0,
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    weight_decay: Annotated[float | None, typer.Option(help="Default 0.0001, compact 0.03.")] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="Steps until the full rate. Default 500; compact 50, from none 300.")
+    ] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between measurements, default 500; compact: epochs, default 1, 0 for never."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random. Default 0.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="compact: passes over the photos. Default 12, more for under 200 photos; from none 60."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="compact: side of the training crops, a multiple of 32. Default 320.")
+    ] = None,
+    face_px: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="compact: smallest and largest face that crops are placed on. Default 8 260."),
+    ] = None,
+    mosaic: Annotated[float | None, typer.Option(help="compact: share of crops made of four. Default 0.15.")] = None,
+    ema_decay: Annotated[
+        float | None,
+        typer.Option(help="compact: of the moving average, which is what is kept. Default 0.99, from none 0.998."),
+    ] = None,
+    freeze_stem: Annotated[
+        bool | None, typer.Option(help="compact: leave the first two convolutions as they are: a fifth faster.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Of faster_rcnn_r18_fpn: bn (default), gn or frozen_bn.")] = None,
+    freeze_at: Annotated[
+        int | None, typer.Option(help="Backbone stages that do not learn. Default 2; 0 for none.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the run. Default 9000.")] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Bound of the gradient's norm. Default 10; 0 for none.")
+    ] = None,
+    short_px: Annotated[
+        list[int] | None, typer.Option(help="Short side of photos in training; repeatable. Default 640 to 800.")
+    ] = None,
+    long_px: Annotated[int | None, typer.Option(help="Bound of the long side in training. Default 1333.")] = None,
+    crop_px: Annotated[int | None, typer.Option(help="Train on square crops of this side; 0 for whole photos.")] = None,
+    test_short_px: Annotated[int | None, typer.Option(help="Short side when measured and used. Default 800.")] = None,
+    test_long_px: Annotated[
+        int | None, typer.Option(help="Bound of the long side when measured and used. Default 1333.")
+    ] = None,
+    log_every: Annotated[int | None, typer.Option(help="Steps between lines of the log. Default 20.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Measurements without a better AP before stopping. Default 0: never.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto (default), float32, bfloat16 or float16.")] = None,
 ) -> None:
     """Train a face detector; Faster R-CNN also under torchrun on several processes.
 
@@ -68,67 +101,92 @@ def train(
     The folder of the run gets config.json, log.jsonl, model_last.pth, model_best.pth, curves.png and TensorBoard's
     events. Checkpoints are in Detectron2's format: `--detector RUN/model_best.pth` uses them, and so does Detectron2.
     """
+    common = {
+        "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup_steps": warmup_steps,
+        "eval_every": eval_every, "seed": seed,
+    }  # fmt: skip
+    of_compact = {
+        "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "ema_decay": ema_decay,
+        "freeze_stem": freeze_stem,
+    }  # fmt: skip
+    of_faster_rcnn = {
+        "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,
+        "clip_norm": clip_norm, "short_px": tuple(short_px) if short_px else None, "long_px": long_px,
+        "crop_px": crop_px, "test_short_px": test_short_px, "test_long_px": test_long_px, "log_every": log_every,
+        "patience": patience, "precision": precision,
+    }  # fmt: skip
+    own, others = (of_compact, of_faster_rcnn) if model == COMPACT else (of_faster_rcnn, of_compact)
+    _refuse(model, _given(others))
+    run = _train_compact if model == COMPACT else _train_faster_rcnn
+    typer.echo(run(model, _given({**common, **own}), data, val, out, weights=weights, resume=resume))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(model: str, options: dict[str, Any]) -> None:
+    """Options of the other kind of model would be without effect."""
+    from facedet.errors import ConfigError
+    from facedet.models import MODELS
+
+    if model not in MODELS:
+        raise ConfigError([f"model {model!r}: expected one of {', '.join(MODELS)}"])
+    if options:
+        raise ConfigError([f"--{name.replace('_', '-')}: has no meaning for {model}" for name in options])
+
+
+def _train_compact(
+    model: str, given: dict[str, Any], folders: list[Path], val: Path | None, out: Path, *,
+    weights: str | None, resume: bool,
+) -> Path:  # fmt: skip
+    from facedet.compact_run import run_compact
+    from facedet.data.augment import CropRecipe
+    from facedet.train import CompactConfig, fine_tuning
+
+    train_set, val_set = _load(folders, val)
+    crop = CropRecipe(**{name: given.pop(name) for name in ("size", "face_px", "mosaic") if name in given})
+    batch_size = given.get("batch_size", CompactConfig.batch_size)
+    start = CompactConfig() if weights == "none" else fine_tuning(len(train_set), batch_size=batch_size)
+    config = dataclasses.replace(start, crop=crop, **given)
+    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
+        task = bar.add_task("epoch")
+        return run_compact(
+            config, train_set, val_set, out, weights=weights or "bundled", resume=resume, report=_print_line,
+            progress=lambda step, steps: bar.update(task, completed=step, total=steps),
+        )  # fmt: skip
+
+
+def _train_faster_rcnn(
+    model: str, given: dict[str, Any], folders: list[Path], val: Path | None, out: Path, *,
+    weights: str | None, resume: bool,
+) -> Path:  # fmt: skip
+    from facedet.engines import detectron2_engine, torchvision_engine
     from facedet.engines.config import ENGINES, FasterRCNNConfig
     from facedet.errors import ConfigError
 
-    if model == "compact":
-        typer.echo(
-            _run_compact(
-                data, out, weights=weights or "bundled", epochs=epochs, size=size, batch_size=batch_size or 16,
-                lr=lr, seed=seed, resume=resume,
-            )
-        )  # fmt: skip
-        return
-    config = FasterRCNNConfig(
-        model=model, preset=preset, weights=weights or "coco", freeze_at=freeze_at, norm=norm, steps=steps,
-        batch_size=batch_size or 2, lr=lr or 0.0025, warmup_steps=warmup_steps, clip_norm=clip_norm,
-        short_px=tuple(short_px or FasterRCNNConfig.short_px), long_px=long_px, crop_px=crop_px,
-        test_short_px=test_short_px, test_long_px=test_long_px, eval_every=eval_every, log_every=log_every,
-        patience=patience, precision=precision, seed=seed,
-    )  # fmt: skip
+    engine = given.pop("engine", "torchvision")
+    start = "bundled" if model == "faster_rcnn_compact_fpn" else "coco"
+    config = FasterRCNNConfig(model=model, weights=weights or start, **given)
     faults = config.faults()
     if engine not in ENGINES:
         faults.append(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     if faults:
         raise ConfigError(faults)
-    best = _run(engine, config, data, out, resume=resume)
-    typer.echo(f"{best}")
-
-
-def _run_compact(
-    folders: list[Path], out: Path, *, weights: str, epochs: int | None, size: int, batch_size: int,
-    lr: float | None, seed: int, resume: bool,
-) -> Path:  # fmt: skip
-    from facedet.compact_run import run_compact
-    from facedet.data.augment import CropRecipe
-    from facedet.train import FINE_TUNING, CompactConfig
-
-    start = CompactConfig() if weights == "none" else FINE_TUNING
-    config = dataclasses.replace(
-        start, epochs=start.epochs if epochs is None else epochs, lr=start.lr if lr is None else lr,
-        batch_size=batch_size, crop=CropRecipe(size=size), seed=seed,
-    )  # fmt: skip
-    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
-        task = bar.add_task("epoch")
-        return run_compact(
-            config, folders, out, weights=weights, resume=resume, report=_print_line,
-            progress=lambda step, steps: bar.update(task, completed=step, total=steps),
-        )  # fmt: skip
-
-
-def _run(engine: str, config: Any, folders: list[Path], out: Path, *, resume: bool) -> Path:
-    from facedet.data.coco import FaceDataset
-    from facedet.data.load import load_data
-    from facedet.engines import detectron2_engine, torchvision_engine
-
-    sets = [load_data(folder, split="train") for folder in folders]
-    photos = tuple(photo for data in sets for photo in data.photos)
-    train_set = FaceDataset(" + ".join(data.name for data in sets), sets[0].images_dir, photos)
-    val_set = load_data(folders[0], split="val")
+    train_set, val_set = _load(folders, val)
     run = {"torchvision": torchvision_engine.train, "detectron2": detectron2_engine.train}[engine]
     return run(
         config, train_set, val_set, out, resume=resume, report=_print_line, notice=lambda s: typer.echo(s, err=True)
     )
+
+
+def _load(folders: list[Path], val: Path | None) -> Any:
+    from facedet.data.load import load_training
+
+    train_set, val_set = load_training(folders, val=val)
+    if val_set is None:
+        typer.echo("note: no val split in --data and no --val: not measured, the last checkpoint is the best", err=True)
+    return train_set, val_set
 
 
 def _print_line(line: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""A whole run of the compact detector on prepared data: weights to start from, validation, curves, best.onnx."""
+"""A whole run of the compact detector on prepared data: weights to start from, validation, best.onnx."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from facedet.data.coco import Photo
-from facedet.data.load import load_data
+from facedet.data.coco import FaceDataset
 from facedet.detectors.compact import CompactDetector
-from facedet.engines.run import draw_curves, read_log
 from facedet.evaluate import evaluate
 from facedet.export import export_compact, load_compact_checkpoint, write_onnx
-from facedet.models.compact import Compact
 from facedet.train import CompactConfig, train_compact
 
 LOW_SCORE = 0.02
@@ -26,7 +24,8 @@ LOW_SCORE = 0.02
 
 def run_compact(
     config: CompactConfig,
-    folders: Sequence[Path],
+    data: FaceDataset,
+    val: FaceDataset | None,
     out: Path,
     *,
     weights: str,
@@ -34,27 +33,14 @@ def run_compact(
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Path:
-    """Train on the train splits of prepared folders, measured on the first one's val split; returns out/best.onnx.
+    """Train on `data`, measured on `val` where there is one; returns out/best.onnx.
 
-    weights: "bundled" starts from the shipped detector, "none" from scratch, else a file of an earlier run.
+    weights: "bundled" starts from the shipped detector, "none" from scratch, else a file or folder of an earlier run.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
-    photos: list[Photo] = [photo for folder in folders for photo in load_data(folder, split="train").photos]
-    val_set = load_data(folders[0], split="val")
-
-    def validate(network: nn.Module) -> dict[str, float]:
-        assert isinstance(network, Compact)
-        metrics = evaluate(_detector_of(network), val_set).metrics
-        return {name: metrics[name] or 0.0 for name in ("AP", "AP50")}  # None: photos without a single face
-
-    def log(line: dict[str, Any]) -> None:
-        draw_curves(read_log(out / "log.jsonl"), out / "curves.png")
-        report(line)
-
-    initial = initial_weights(weights)
     train_compact(
-        config, photos, out, initial=initial, validate=validate if len(val_set) else None,
-        resume=resume, report=log, progress=progress,
+        config, data.photos, out, initial=initial_weights(weights),
+        validate=None if val is None else partial(_measured, val), resume=resume, report=report, progress=progress,
     )  # fmt: skip
     export_compact(out, out / "best.onnx")
     return out / "best.onnx"
@@ -70,7 +56,12 @@ def initial_weights(weights: str) -> dict[str, torch.Tensor] | None:
         return load_compact_checkpoint(path)[0].state_dict()
 
 
-def _detector_of(network: Compact) -> CompactDetector:
+def _measured(val: FaceDataset, network: nn.Module) -> dict[str, float]:
+    metrics = evaluate(_detector_of(network), val).metrics
+    return {name: metrics[name] or 0.0 for name in ("AP", "AP50")}  # None: photos without a single face
+
+
+def _detector_of(network: nn.Module) -> CompactDetector:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         write_onnx(network.eval(), {}, path)

@@ -1,10 +1,11 @@
 """Every error that `facedet` raises on purpose.
 
 FacedetError
-├── ConfigError    a training or evaluation setting that cannot work (all faults at once)
-├── DataError      a data set, annotation or image that is not what was expected
-├── WeightsError   a weight file that is missing, damaged or of another model
-└── MissingExtra   a feature whose optional dependency is not installed
+├── ConfigError        a training or evaluation setting that cannot work (all faults at once)
+├── DataError          a data set, annotation or image that is not what was expected
+├── WeightsError       a weight file that is missing, damaged or of another model
+├── TrainingDiverged   a loss that is not finite
+└── MissingExtra       a feature whose optional dependency is not installed
 """
 
 
@@ -26,6 +27,10 @@ class DataError(FacedetError):
 
 class WeightsError(FacedetError):
     """A weight file that is missing, damaged or of another model."""
+
+
+class TrainingDiverged(FacedetError):
+    """The loss is not finite; the text gives its parts and the step."""
 
 
 class MissingExtra(FacedetError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from facedet.detectors.compact import MODEL_PROPERTY, open_session
 from facedet.errors import FacedetError, MissingExtra, WeightsError
@@ -76,7 +77,7 @@ def export_compact(run_or_checkpoint: str | Path, out: str | Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_onnx(network: Compact, metadata: dict[str, Any], path: Path) -> None:
+def write_onnx(network: nn.Module, metadata: dict[str, Any], path: Path) -> None:
     """The graph and its metadata as they are; use `export_compact`, which also checks."""
     try:
         import onnx

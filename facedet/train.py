@@ -1,44 +1,50 @@
 """Train the compact detector: one loop, top to bottom.
 
-A run is a folder: config.json, log.jsonl (a line per epoch), last.pt (resume), best.pt (best AP50 on the validation
-photos, or the last epoch where there are none). Random numbers of an epoch depend on seed and epoch alone, so a killed
-run that is resumed takes the same steps as one that was not.
+A run is a folder (facedet/run.py) with last.pt, to resume, and best.pt: best AP50 on the validation photos, or the last
+epoch where none was measured. Random numbers of an epoch depend on seed and epoch alone, so a killed run that is
+resumed takes the same steps as one that was not.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from facedet.data.augment import CropRecipe, PhotoCache, random_crop
+from facedet.checkpoint import save_whole
+from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
-from facedet.engines.run import environment
-from facedet.errors import ConfigError, FacedetError
+from facedet.errors import ConfigError, TrainingDiverged
 from facedet.losses import Targets, compact_losses
 from facedet.models.compact import compact
+from facedet.run import Run, environment, plain
+
+CLIP_NORM = 10.0
 
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Everything that decides a run of the compact detector."""
+    """Everything that decides a run of the compact detector.
+
+    freeze_stem: leave the two first convolutions as they are, which spares a fifth of the time: for trained weights.
+    eval_every: epochs between measurements, the last one always included; 0 for never.
+    """
 
     epochs: int = 60
     batch_size: int = 16
     lr: float = 2e-3
     weight_decay: float = 0.03
     warmup_steps: int = 300
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
+    freeze_stem: bool = False
+    eval_every: int = 1
     crop: CropRecipe = field(default_factory=CropRecipe)
     seed: int = 0
 
@@ -48,21 +54,32 @@ class CompactConfig:
             (self.epochs >= 1, f"epochs {self.epochs}: expected at least 1"),
             (self.batch_size >= 1, f"batch_size {self.batch_size}: expected at least 1"),
             (self.lr > 0, f"lr {self.lr}: expected more than 0"),
+            (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
+            (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
             (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
-            (
-                self.crop.size >= 64 and self.crop.size % 32 == 0,
-                f"crop size {self.crop.size}: expected a multiple of 32 of at least 64",
-            ),
+            (self.eval_every >= 0, f"eval_every {self.eval_every}: expected at least 0"),
         ]
-        return [message for good, message in checks if not good]
+        return [message for good, message in checks if not good] + self.crop.faults()
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of one of `steps` in all: linear warm-up, then half a cosine to a hundredth."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    def measures(self, epoch: int) -> bool:
+        """Whether the network is measured after `epoch`, counted from 1."""
+        return self.eval_every > 0 and (epoch % self.eval_every == 0 or epoch == self.epochs)
 
 
-FINE_TUNING = CompactConfig(epochs=12, lr=4e-4, warmup_steps=50, ema_decay=0.99)
-"""From trained weights, on a few hundred boxes: minutes on a processor."""
+FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 150
+"""At least, so that a small set is not over before the rate has risen and the moving average has followed."""
 
 
-class TrainingDiverged(FacedetError):
-    """The loss is not finite; the text gives its parts and the step."""
+def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> CompactConfig:
+    """Settings to go on from trained weights with that many photos and a few hundred boxes: minutes on a processor."""
+    steps = max(photos // max(batch_size, 1), 1)
+    epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
+    return CompactConfig(epochs=epochs, batch_size=batch_size, lr=4e-4, warmup_steps=50, ema_decay=0.99)
 
 
 def train_compact(
@@ -70,7 +87,7 @@ def train_compact(
     photos: Sequence[Photo],
     out: Path,
     *,
-    initial: dict[str, torch.Tensor] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -78,116 +95,119 @@ def train_compact(
 ) -> Path:
     """Train on photos and return the path of the best checkpoint.
 
-    initial: weights to start from. validate: called with the averaged network after each epoch; its "AP50" decides
-    which checkpoint is best. report and progress: called with each log line, and with step and steps of the epoch.
-    Raises ConfigError, DataError, TrainingDiverged.
+    initial: weights to start from. validate: called with the averaged network every `eval_every` epochs; its "AP50"
+    decides which checkpoint is best. report and progress: called with each log line, and with step and steps of the
+    epoch. Raises ConfigError, DataError, TrainingDiverged.
     """
-    faults = config.faults()
-    if len(photos) == 0:
-        faults.append("no photos to train on")
-    if (out / "last.pt").exists() and not resume:
-        faults.append(f"{out} holds a run already: resume it or choose another folder")
-    if faults:
-        raise ConfigError(faults)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
-
-    torch.manual_seed(config.seed)
-    model = compact()
-    if initial is not None:
-        model.load_state_dict(initial)
-    model = model.to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
-    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    optimiser = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
-    state = {"epoch": 0, "best": -1.0}
-    if resume and (out / "last.pt").exists():
-        saved = torch.load(out / "last.pt", weights_only=True)
-        model.load_state_dict(saved["model"])
-        averaged.load_state_dict(saved["averaged"])
-        optimiser.load_state_dict(saved["optimiser"])
-        state = saved["state"]
-
-    cache = PhotoCache()
-    steps = max(len(photos) // config.batch_size, 1)
-    for epoch in range(int(state["epoch"]), config.epochs):
-        rng = np.random.default_rng([config.seed, epoch])
-        order = rng.permutation(len(photos))
-        sums: dict[str, float] = {}
-        started = time.perf_counter()
-        model.train()
-        for step in range(steps):
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-            crops = [random_crop(photos, int(i), cache, config.crop, rng) for i in chosen]
-            images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).float()
-            targets = [Targets(torch.from_numpy(c.boxes_xyxy), torch.from_numpy(c.ignored_xyxy)) for c in crops]
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, epoch * steps + step, config.epochs * steps)
-            losses = compact_losses(model(images), targets, config.crop.size)
-            loss = torch.stack(list(losses.values())).sum()
-            if not math.isfinite(loss.item()):
-                parts = ", ".join(f"{k} {v.item()}" for k, v in losses.items())
-                raise TrainingDiverged(f"epoch {epoch}, step {step}: loss {loss.item()} ({parts})")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimiser.step()
-            averaged.update_parameters(model)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.item() / steps
-            progress(step + 1, steps)
-        metrics = validate(averaged.module) if validate else {}
-        score = metrics.get("AP50", float(epoch))
-        improved = score > state["best"]
-        state = {"epoch": epoch + 1, "best": max(score, state["best"])}
-        line = {
-            "epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in sums.items()}, **metrics,
-            "photos": len(photos), "seconds": time.perf_counter() - started,
-        }  # fmt: skip
-        with (out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        if improved:
-            save_whole(
-                {"network": averaged.module.state_dict(), "metadata": run_metadata(config, line)}, out / "best.pt"
-            )
-        save_whole(
-            {
-                "model": model.state_dict(), "averaged": averaged.state_dict(),
-                "optimiser": optimiser.state_dict(), "state": state,
-            },
-            out / "last.pt",
-        )  # fmt: skip
-        report(line)
-    return out / "best.pt"
+    with Run(out, config, last="last.pt", best="best.pt") as run:
+        faults = config.faults() + run.faults(resume=resume)
+        if len(photos) == 0:
+            faults.append("no photos to train on")
+        if config.freeze_stem and initial is None:
+            faults.append("freeze_stem: expected weights to start from; a stem of random numbers would stay one")
+        if faults:
+            raise ConfigError(faults)
+        learner = Learner(config, initial)
+        state = {"epoch": 0, "best": -1.0}
+        if run.last.exists():
+            state = learner.restore(torch.load(run.last, weights_only=True))
+        cache = PhotoCache()
+        steps = max(len(photos) // config.batch_size, 1)
+        run.begin(int(state["epoch"]) * steps)
+        for epoch in range(int(state["epoch"]), config.epochs):
+            started = time.perf_counter()
+            means: dict[str, float] = {}
+            for step, crops in enumerate(_batches_of(epoch, photos, config, cache)):
+                rate = config.rate(epoch * steps + step, config.epochs * steps)
+                for name, value in learner.learn(crops, epoch * steps + step, rate).items():
+                    means[name] = means.get(name, 0.0) + value / steps
+                progress(step + 1, steps)
+            metrics = validate(learner.averaged.module) if validate and config.measures(epoch + 1) else {}
+            line = {
+                "epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in means.items()},
+                **metrics, "photos": len(photos), "seconds": time.perf_counter() - started,
+            }  # fmt: skip
+            run.log(line)
+            run.draw()
+            # An epoch that was not measured is the best one only as long as none was.
+            score = metrics.get("AP50", -1.0)
+            if score > state["best"] or score == state["best"] == -1.0:
+                about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
+                save_whole({"network": learner.averaged.module.state_dict(), "metadata": about}, run.best)
+            state = {"epoch": epoch + 1, "best": max(score, state["best"])}
+            save_whole({**learner.state(), "state": state}, run.last)
+            report(line)
+    return run.best
 
 
-def learning_rate(config: CompactConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine to a hundredth."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return config.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+def _batches_of(epoch: int, photos: Sequence[Photo], config: CompactConfig, cache: PhotoCache) -> Iterator[list[Crop]]:
+    """The batches of an epoch, each photo once in whole batches; photos fewer than one batch make a small one."""
+    rng = np.random.default_rng([config.seed, epoch])
+    order = rng.permutation(len(photos))
+    for first in range(0, max(len(photos) - config.batch_size, 0) + 1, config.batch_size):
+        chosen = order[first : first + config.batch_size]
+        yield [random_crop(photos, int(i), cache, config.crop, rng) for i in chosen]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for kernels only, not for norms and biases."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+class Learner:
+    """The network, its moving average and its optimiser. initial: weights to start from; None for random ones."""
+
+    def __init__(self, config: CompactConfig, initial: Mapping[str, Tensor] | None) -> None:
+        torch.manual_seed(config.seed)
+        self._config = config
+        model = compact()
+        if initial is not None:
+            model.load_state_dict(initial)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.model.stem.requires_grad_(not config.freeze_stem)
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        self.averaged = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        groups = parameter_groups(self.model, config.weight_decay, spared=lambda name, parameter: parameter.ndim <= 1)
+        self._optimiser = torch.optim.AdamW(groups, lr=config.lr)
+
+    def learn(self, crops: Sequence[Crop], step: int, rate: float) -> dict[str, float]:
+        """Take one step at learning rate `rate`; the losses by name. Raises TrainingDiverged, naming `step`."""
+        self.model.train()
+        self.model.stem.train(not self._config.freeze_stem)  # else its norms would go on moving
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).float()
+        targets = [Targets(torch.from_numpy(c.boxes_xyxy), torch.from_numpy(c.ignored_xyxy)) for c in crops]
+        losses = compact_losses(self.model(images), targets, self._config.crop.size)
+        parts = {name: value.item() for name, value in losses.items()}
+        if not math.isfinite(sum(parts.values())):
+            text = ", ".join(f"{name} {value}" for name, value in parts.items())
+            raise TrainingDiverged(f"step {step}: loss {sum(parts.values())} ({text})")
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self._optimiser.step()
+        self.averaged.update_parameters(self.model)
+        return parts
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> dict[str, float]:
+        """Take up what last.pt holds; returns how far the run was."""
+        self.model.load_state_dict(saved["model"])
+        self.averaged.load_state_dict(saved["averaged"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+        progress: dict[str, float] = saved["state"]
+        return progress
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, spared: Callable[[str, Tensor], bool]
+) -> list[dict[str, Any]]:
+    """What learns, in an optimiser's two groups: with weight decay, and without it where `spared` (name, tensor)."""
+    learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for n, p in learning if not spared(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in learning if spared(n, p)], "weight_decay": 0.0},
     ]
-
-
-def run_metadata(config: CompactConfig, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself: settings, metrics, environment, commit."""
-    return {
-        "model": "compact",
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
-        "metrics": metrics,
-        **environment(),
-    }
-
-
-def save_whole(value: dict[str, Any], path: Path) -> None:
-    """Save so that a kill leaves either the old file or the new one."""
-    part = path.with_suffix(".part")
-    torch.save(value, part)
-    os.replace(part, path)

@@ -34,6 +34,23 @@ class CropRecipe:
     flip: float = 0.5
     min_face_px: float = 5.0
 
+    def faults(self) -> list[str]:
+        """Every setting that cannot work, one sentence each."""
+        low, high = self.face_px
+        checks = [
+            (
+                self.size >= 64 and self.size % 32 == 0,
+                f"crop size {self.size}: expected a multiple of 32 of at least 64",
+            ),
+            (
+                0 < low < min(high, 0.4 * self.size),
+                f"face_px {low:g} to {high:g}: expected two rising sizes, the first above 0 and below 0.4 of the crop",
+            ),
+        ]
+        shares = {"anchored": self.anchored, "mosaic": self.mosaic, "flip": self.flip}
+        checks += [(0 <= share <= 1, f"{name} {share}: expected 0 to 1") for name, share in shares.items()]
+        return [message for good, message in checks if not good]
+
 
 @dataclass(frozen=True, eq=False)
 class Crop:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facedet.data.coco import ANNOTATIONS_FILE, IMAGES_FOLDER, FaceDataset, load_coco, read_coco
+from facedet.data.coco import (
+    ANNOTATIONS_FILE,
+    IMAGES_FOLDER,
+    SPLITS,
+    FaceDataset,
+    load_coco,
+    read_coco,
+    read_json,
+)
 from facedet.data.dataturks import read_dataturks
 from facedet.data.prepare import unique_names
 from facedet.data.raw import RawPhoto, find_photo
@@ -33,6 +42,44 @@ def load_data(path: str | Path, *, split: str | None = None) -> FaceDataset:
         f"{path}: expected a folder with {ANNOTATIONS_FILE} and {IMAGES_FOLDER}/ (made by `facedet prepare`) "
         "or WIDER FACE's own folder"
     )
+
+
+def load_training(
+    folders: Sequence[str | Path], *, val: str | Path | None = None
+) -> tuple[FaceDataset, FaceDataset | None]:
+    """The photos to train on and those to measure on, None where there are none.
+
+    Trained on: the train splits of `folders` together; all photos of a COCO file that names no splits. Measured on:
+    the val split of `val`, all of it where it names no splits; without `val`, that of the first folder that has one.
+    Raises DataError as `load_data`, and for a photo that would be in both.
+    """
+    sets = [load_data(folder, split=_split_or_all(folder, "train")) for folder in folders]
+    photos = tuple(photo for data in sets for photo in data.photos)
+    together = FaceDataset(" + ".join(data.name for data in sets), sets[0].images_dir, photos)
+    measured = val or next((folder for folder in folders if "val" in _splits(folder)), None)
+    if measured is None:
+        return together, None
+    val_set = load_data(measured, split=_split_or_all(measured, "val"))
+    both = {photo.path.resolve() for photo in val_set.photos} & {photo.path.resolve() for photo in together.photos}
+    if both:
+        raise DataError(f"{measured}: {len(both)} photos would be trained and measured on, the first is {min(both)}")
+    return together, val_set
+
+
+def _split_or_all(path: str | Path, split: str) -> str | None:
+    """`split`, or None, which takes all photos, for a set that names no splits."""
+    return split if _splits(path) else None
+
+
+def _splits(path: str | Path) -> set[str]:
+    """The splits that a set names; WIDER's own layout names the one of its list file."""
+    path = Path(path)
+    source = path / ANNOTATIONS_FILE if path.is_dir() else path
+    if source.is_file():
+        document = read_json(source)
+        images = document.get("images", []) if isinstance(document, dict) else []
+        return {str(image["split"]) for image in images if isinstance(image, dict) and "split" in image}
+    return {name for name in SPLITS if (path / f"wider_face_{name}_bbx_gt.txt").is_file()}
 
 
 @dataclass(frozen=True)

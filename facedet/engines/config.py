@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from facedet.engines.distributed import asked_size
 from facedet.models.faster_rcnn import FASTER_RCNNS, PRESETS
 from facedet.models.resnet import NORMS
+from facedet.run import plain
 
 ENGINES = ("torchvision", "detectron2")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -19,8 +19,9 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 class FasterRCNNConfig:
     """One run. Defaults are Detectron2's schedule for two photos per step.
 
-    weights: "coco", "imagenet", "none" or a .pth or .pkl file. freeze_at: first backbone stages that do not learn,
-    0 to 5; None means 2, or 0 for "none". batch_size: photos per step over all processes. lr_drops: shares of the run
+    weights: "coco", "imagenet", "none" or a .pth or .pkl file; of faster_rcnn_compact_fpn "bundled", "none" or any of
+    these files or an .onnx file of `compact`. freeze_at: first backbone stages that do not learn, 0 to 5; None means 2,
+    or 0 for "none". batch_size: photos per step over all processes. lr_drops: shares of the run
     after which the rate is divided by 10. clip_norm: of the whole gradient, 0 for none. short_px: short sides of
     photos in training, one drawn each time, unless the long one would pass long_px. crop_px: train on square crops
     of this side instead, drawn as in facedet.data.augment; 0 for whole photos. light: strength of changes of light
@@ -59,21 +60,25 @@ class FasterRCNNConfig:
         return [message for good, message in (*self._names(), *self._numbers(), *self._sizes()) if not good]
 
     def _names(self) -> list[tuple[bool, str]]:
-        a_file = Path(self.weights).suffix in (".pth", ".pkl")
+        on_compact = self.model == "faster_rcnn_compact_fpn"
+        names = ("bundled", "none") if on_compact else ("coco", "imagenet", "none")
+        suffixes = (".pth", ".pkl", *((".onnx",) if on_compact else ()))
+        a_file = Path(self.weights).suffix in suffixes
         return [
             (self.model in FASTER_RCNNS, f"model {self.model!r}: expected one of {', '.join(FASTER_RCNNS)}"),
             (self.preset in PRESETS, f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}"),
             (self.norm in NORMS, f"norm {self.norm!r}: expected one of {', '.join(NORMS)}"),
             (self.precision in PRECISIONS, f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}"),
             (
-                self.weights in ("coco", "imagenet", "none") or a_file,
-                f"weights {self.weights!r}: expected coco, imagenet, none, or a .pth or .pkl file",
+                self.weights in names or a_file,
+                f"weights {self.weights!r} for {self.model}: expected {', '.join(names)}, "
+                f"or a file: {', '.join(suffixes)}",
             ),
             (not a_file or Path(self.weights).is_file(), f"weights {self.weights}: no such file"),
             (
-                self.weights != "none" or self.model == "faster_rcnn_r18_fpn",
+                self.weights != "none" or self.model in ("faster_rcnn_r18_fpn", "faster_rcnn_compact_fpn"),
                 f"weights none: {self.model} has frozen batch norms and cannot learn from scratch; "
-                "faster_rcnn_r18_fpn can",
+                "faster_rcnn_r18_fpn and faster_rcnn_compact_fpn can",
             ),
         ]
 
@@ -140,13 +145,7 @@ class FasterRCNNConfig:
         return {
             "model": self.model,
             "preset": self.preset,
-            "norm": self.norm if self.model == "faster_rcnn_r18_fpn" else "frozen_bn",
+            "norm": {"faster_rcnn_r18_fpn": self.norm, "faster_rcnn_compact_fpn": "bn"}.get(self.model, "frozen_bn"),
             "test_scale": {"short_px": self.test_short_px, "long_px": self.test_long_px},
             "config": plain(self),
         }
-
-
-def plain(config: FasterRCNNConfig) -> dict[str, Any]:
-    """The settings as JSON gives them back: lists for tuples."""
-    values = dataclasses.asdict(config)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from facedet.checkpoint import read_checkpoint
+from facedet.checkpoint import read_checkpoint, save_whole
 from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import asked_size
-from facedet.engines.run import environment
 from facedet.errors import ConfigError, MissingExtra
 from facedet.model_zoo import fetch_zoo_file
 from facedet.models.faster_rcnn import FAIR_PIXEL_STD_BGR, PRESETS
+from facedet.run import environment
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
 ZOO_CONFIGS = {
@@ -54,6 +54,8 @@ def train(
     faults = config.faults() + ([] if len(data) else ["no photos to train on"])
     if (out / "last_checkpoint").exists() and not resume:
         faults.append(f"{out} holds a run already: resume it or choose another folder")
+    if config.model not in ZOO_CONFIGS:
+        faults.append(f"model {config.model}: the detectron2 engine has {', '.join(ZOO_CONFIGS)}")
     if asked_size() > 1:
         faults.append("the detectron2 engine runs in one process here; the torchvision engine runs under torchrun")
     if faults:
@@ -183,5 +185,5 @@ def _label(
     for path in paths:
         saved = read_checkpoint(path)
         about = {**config.about(), **environment(), "engine": "detectron2", "metrics": metrics}
-        torch.save({"model": saved.tensors, "facedet": about, **saved.rest}, path)
+        save_whole({"model": saved.tensors, "facedet": about, **saved.rest}, path)
     return paths[0]

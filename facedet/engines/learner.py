@@ -14,15 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from facedet.checkpoint import load_into, read_checkpoint
+from facedet.checkpoint import Checkpoint, load_into, read_checkpoint
+from facedet.compact_run import initial_weights
 from facedet.detectors.faster_rcnn import find_faces, native_bfloat16, network_size_wh
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import Team
 from facedet.engines.samples import Sample
+from facedet.errors import TrainingDiverged
 from facedet.faces import Faces
 from facedet.model_zoo import fetch_zoo_file
 from facedet.models.faster_rcnn import FASTER_RCNNS, FasterRCNN
-from facedet.train import TrainingDiverged
+from facedet.train import parameter_groups
 
 LOW_SCORE = 0.02
 """Detections below take no part in AP; lower than a detector's own threshold, for the end of the curve."""
@@ -42,10 +44,16 @@ def start_model(config: FasterRCNNConfig) -> tuple[FasterRCNN, list[str]]:
     model = empty_model(config)
     if config.weights == "none":
         return model, []
+    return model, load_into(model, _start_checkpoint(config)).sentences()
+
+
+def _start_checkpoint(config: FasterRCNNConfig) -> Checkpoint:
     path = Path(config.weights)
+    if config.weights == "bundled" or path.suffix == ".onnx":
+        return Checkpoint(path, initial_weights(config.weights) or {}, partial_names=True)
     if config.weights in ("coco", "imagenet"):
         path = fetch_zoo_file(config.model, config.weights)
-    return model, load_into(model, read_checkpoint(path)).sentences()
+    return read_checkpoint(path)
 
 
 class Learner:
@@ -55,7 +63,9 @@ class Learner:
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.SGD(parameter_groups(model, config), lr=config.lr, momentum=config.momentum)
+        # Weight decay for everything but the parameters of norms, as in Detectron2.
+        groups = parameter_groups(model, config.weight_decay, spared=lambda name, parameter: ".norm." in name)
+        self.optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
         self.precision = precision(config, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         self._team = team
@@ -111,16 +121,6 @@ class Learner:
         """Take up what `state` gave."""
         self.optimiser.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-
-
-def parameter_groups(model: nn.Module, config: FasterRCNNConfig) -> list[dict[str, Any]]:
-    """What learns, in two groups: weight decay for everything but the parameters of norms, as in Detectron2."""
-    norms = {id(p) for n, p in model.named_parameters() if ".norm." in n}
-    learning = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in learning if id(p) not in norms], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if id(p) in norms], "weight_decay": 0.0},
-    ]
 
 
 def precision(config: FasterRCNNConfig, device: torch.device) -> torch.dtype:

@@ -15,10 +15,10 @@ from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import Team, team
 from facedet.engines.learner import Learner, empty_model, peak_memory_mib, start_model
-from facedet.engines.run import Run, environment
 from facedet.engines.samples import Sample, Samples
 from facedet.errors import ConfigError
 from facedet.evaluate import evaluate
+from facedet.run import Run, environment
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -53,7 +53,7 @@ def train(
     with each line of the log. notice: called with each sentence on the start weights.
     Raises ConfigError with all faults, DataError, WeightsError, MissingExtra, TrainingDiverged.
     """
-    with team() as crew, Run(out, config) as run:
+    with team() as crew, Run(out, config, last="model_last.pth", best="model_best.pth") as run:
         faults = config.faults() + ([] if len(data) else ["no photos to train on"])
         if faults := faults + crew.share(run.faults(resume=resume) if crew.leads else None):
             raise ConfigError(faults)
@@ -114,6 +114,7 @@ def _measure(learner: Learner, val: FaceDataset | None, run: Run, progress: Prog
         save_checkpoint(run.best, learner.model, about=about)
     save_checkpoint(run.last, learner.model, about=about, progress=dataclasses.asdict(progress), **learner.state())
     _tell(run, report, {"step": progress.step, **metrics})
+    run.draw()
     return progress
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from facedet.detectors.compact import TILE_PX, CompactDetector, load_compact, pa
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
 from facedet.models.compact import compact
-from facedet.train import CompactConfig, train_compact
+from facedet.run import read_log
+from facedet.train import CompactConfig, fine_tuning, train_compact
 
 
 def make_photo(folder: Path, name: str = "a.png", size: int = 160, faces: int = 2) -> Photo:
@@ -111,6 +113,8 @@ def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None
     with pytest.raises(Killed):
         train_compact(config, photos, tmp_path / "killed", report=kill_in_third_epoch)
     train_compact(config, photos, tmp_path / "killed", resume=True)
+    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("whole", "killed")]
+    assert [line["loss_box"] for line in logs[0]] == [line["loss_box"] for line in logs[1]]
     one, _ = load_compact_checkpoint(tmp_path / "whole")
     two, _ = load_compact_checkpoint(tmp_path / "killed")
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
@@ -118,9 +122,43 @@ def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None
 
 
 def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
+    config = CompactConfig(epochs=0, lr=-1, freeze_stem=True, crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2))
     with pytest.raises(facedet.ConfigError) as caught:
-        train_compact(CompactConfig(epochs=0, lr=-1, crop=CropRecipe(size=50)), [], tmp_path / "run")
-    assert len(caught.value.faults) == 4
+        train_compact(config, [], tmp_path / "run")
+    faults = [fault.split(":")[0] for fault in caught.value.faults]
+    assert faults == [
+        "epochs 0", "lr -1", "crop size 50", "face_px 9 to 5", "mosaic 2", "no photos to train on", "freeze_stem"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("eval_every", "scores", "best_epoch"), [(2, [0.5, 0.4], 2), (2, [0.0, 0.0], 2), (3, [0.1, 0.3], 4), (0, [], 4)]
+)
+def test_the_best_checkpoint_is_the_best_measured_one_or_the_last(
+    tmp_path: Path, eval_every: int, scores: list[float], best_epoch: int
+) -> None:
+    config = CompactConfig(epochs=4, batch_size=1, eval_every=eval_every, crop=CropRecipe(size=64, mosaic=0))
+    rest = iter(scores)
+    photos = [make_photo(tmp_path)]
+    best = train_compact(config, photos, tmp_path / "run", validate=lambda network: {"AP50": next(rest)})
+    assert load_compact_checkpoint(best)[1]["metrics"]["epoch"] == best_epoch
+    assert next(rest, None) is None
+    lines = read_log(tmp_path / "run" / "log.jsonl")
+    assert [line["AP50"] for line in lines if "AP50" in line] == scores
+
+
+@pytest.mark.parametrize(("photos", "batch_size", "epochs"), [(258, 16, 12), (50, 16, 50), (3, 16, 150), (50, 4, 13)])
+def test_fine_tuning_takes_enough_steps_of_small_sets(photos: int, batch_size: int, epochs: int) -> None:
+    config = fine_tuning(photos, batch_size=batch_size)
+    assert (config.epochs, config.batch_size) == (epochs, batch_size)
+    assert config.faults() == []
+
+
+def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
+    config = CompactConfig(epochs=1, batch_size=1, crop=CropRecipe(size=64))
+    train_compact(config, [make_photo(tmp_path)], tmp_path / "run")
+    with pytest.raises(facedet.ConfigError, match=r"lr 0\.1: the run in .* has 0\.002"):
+        train_compact(replace(config, lr=0.1), [make_photo(tmp_path)], tmp_path / "run", resume=True)
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:

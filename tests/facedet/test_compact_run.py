@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 import facedet
 from facedet.cli import app
 from facedet.compact_run import initial_weights
+from facedet.data.coco import write_coco
+from facedet.export import load_compact_checkpoint
 from facedet.models.compact import compact
+from tests.facedet.drawn_faces import drawn_dataset
 from tests.facedet.test_compact import make_photo
 
 
@@ -44,12 +47,63 @@ def test_a_run_is_measured_drawn_and_exported(prepared: Path, tmp_path: Path) ->
     assert [line["epoch"] for line in lines] == [1, 2]
     assert all(0 <= line["AP50"] <= 1 for line in lines)
     assert (run / "curves.png").stat().st_size > 0
+    assert any((run / "tensorboard").iterdir())
     faces = facedet.load_detector(run / "best.onnx").detect([np.zeros((40, 50, 3), np.uint8)])[0]
     assert faces.image_size_wh == (50, 40)
 
     again = CliRunner().invoke(app, ["train", *arguments, "--data", str(prepared), "--out", str(run)])
     assert again.exit_code == 2
     assert "holds a run already" in again.output
+
+
+def test_every_part_of_the_recipe_is_an_option_and_a_frozen_stem_is_exported_as_it_was(
+    prepared: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    start = compact()
+    for norm in (start.stem[0][1], start.stem[1][1]):  # type: ignore[index]
+        norm.running_mean.fill_(0.25)
+    torch.save({"network": start.state_dict(), "metadata": {}}, tmp_path / "start.pt")
+    write_coco(drawn_dataset(tmp_path / "more", photos=2), tmp_path / "more" / "annotations.json")
+    words = [
+        "train", "--model", "compact", "--weights", str(tmp_path / "start.pt"), "--out", str(tmp_path / "run"),
+        "--data", str(tmp_path / "more"), "--data", str(prepared), "--freeze-stem", "--ema-decay", "0.5",
+        "--lr", "0.0015", "--weight-decay", "0.01", "--warmup-steps", "2", "--face-px", "8", "60", "--mosaic", "0.5",
+        "--size", "96", "--epochs", "3", "--batch-size", "3", "--eval-every", "2",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["photos"], "AP50" in line) for line in lines] == [
+        (1, 6, False), (2, 6, True), (3, 6, True)
+    ]  # fmt: skip
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["crop"]["face_px"] == [8, 60]
+    assert {"lr": 0.0015, "freeze_stem": True, "ema_decay": 0.5, "weight_decay": 0.01}.items() <= config.items()
+
+    trained = load_compact_checkpoint(tmp_path / "run" / "best.onnx")[0].state_dict()
+    for name, value in start.state_dict().items():
+        if "num_batches" not in name:
+            assert torch.equal(trained[name], value) == name.startswith("stem."), name
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("compact", ["--steps", "5", "--norm", "gn"], "--norm: has no meaning for compact; --steps: has no meaning"),
+        ("faster_rcnn_r18_fpn", ["--freeze-stem"], "--freeze-stem: has no meaning for faster_rcnn_r18_fpn"),
+        ("compct", [], "model 'compct': expected one of compact, faster_rcnn_x101_fpn"),
+        ("compact", ["--weights", "none", "--freeze-stem", "--lr", "0"], "lr 0.0: expected more than 0; freeze_stem:"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    prepared: Path, tmp_path: Path, model: str, words: list[str], message: str
+) -> None:
+    arguments = ["train", "--model", model, "--data", str(prepared), "--out", str(tmp_path / "run"), *words]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_earlier_run_is_a_start(tmp_path: Path) -> None:

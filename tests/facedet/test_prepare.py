@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from facedet.data.checks import pixel_scale, repair_boxes
 from facedet.data.coco import SPLITS, load_coco, split_of, write_coco
 from facedet.data.dataturks import read_dataturks
-from facedet.data.load import load_data, load_raw
+from facedet.data.load import load_data, load_raw, load_training
 from facedet.data.prepare import PrepareOptions, prepare, unique_names
 from facedet.data.raw import RawPhoto, corners_array
 from facedet.data.stats import stats
 from facedet.errors import DataError
+from tests.facedet.drawn_faces import drawn_dataset
 from tests.facedet.photos import record, write_lines, write_photo
 
 PATIENT = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -219,6 +220,26 @@ def test_coco_round_trip(tmp_path: Path) -> None:
 def test_load_data_names_what_it_expects(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a folder with annotations\.json and images/"):
         load_data(tmp_path)
+
+
+def test_training_takes_train_splits_and_whole_sets_without_splits(tmp_path: Path) -> None:
+    split = drawn_dataset(tmp_path / "split", photos=3, splits=("train", "val", "test"))
+    whole = drawn_dataset(tmp_path / "whole", photos=2)
+    write_coco(whole, tmp_path / "whole" / "annotations.json")
+    train, val = load_training([tmp_path / "whole", tmp_path / "split"])
+    assert [p.path for p in train.photos] == [whole.photos[0].path, whole.photos[1].path, split.photos[0].path]
+    assert val is not None
+    assert [p.path for p in val.photos] == [split.photos[1].path]
+    assert load_training([tmp_path / "whole"])[1] is None
+    _, chosen = load_training([tmp_path / "split"], val=tmp_path / "whole")
+    assert chosen is not None
+    assert len(chosen) == 2
+
+
+def test_no_photo_is_trained_and_measured_on(tmp_path: Path) -> None:
+    write_coco(drawn_dataset(tmp_path / "set", photos=2), tmp_path / "set" / "annotations.json")
+    with pytest.raises(DataError, match="2 photos would be trained and measured on"):
+        load_training([tmp_path / "set"], val=tmp_path / "set")
 
 
 def test_load_raw_dataturks_needs_photos(tmp_path: Path) -> None:

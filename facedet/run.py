@@ -1,7 +1,8 @@
-"""The folder of a run: config.json, log.jsonl, model_last.pth, model_best.pth, curves.png and TensorBoard's events."""
+"""The folder of a run: config.json, log.jsonl, its last and best checkpoint, curves.png and TensorBoard's events."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,17 +12,19 @@ from typing import Any
 
 import torch
 
-from facedet.engines.config import FasterRCNNConfig, plain
 from facedet.errors import MissingExtra
 
 
 class Run:
-    """Writes a run's files so that a kill leaves whole ones. Use as a context manager."""
+    """Writes a run's files so that a kill leaves whole ones. Use as a context manager.
 
-    def __init__(self, folder: Path, config: FasterRCNNConfig) -> None:
+    config: a dataclass of plain values. last, best: names of the checkpoints, which the training loop writes.
+    """
+
+    def __init__(self, folder: Path, config: Any, *, last: str, best: str) -> None:
         self.folder = folder
-        self.config = config
-        self.last, self.best = folder / "model_last.pth", folder / "model_best.pth"
+        self.last, self.best = folder / last, folder / best
+        self._settings = plain(config)
         self._log = folder / "log.jsonl"
         self._board: Any = None
 
@@ -32,7 +35,7 @@ class Run:
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
         before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        now = plain(self.config)
+        now = self._settings
         return [
             f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
             for name, value in before.items()
@@ -42,7 +45,7 @@ class Run:
     def begin(self, step: int) -> None:
         """Write the settings, forget what the log says of later steps, open TensorBoard's file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.folder / "config.json", json.dumps(plain(self.config), indent=1))
+        _write_whole(self.folder / "config.json", json.dumps(self._settings, indent=1))
         kept = [line for line in read_log(self._log) if line["step"] <= step]
         _write_whole(self._log, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _tensorboard(self.folder, step)
@@ -55,6 +58,10 @@ class Run:
             if name != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(name, value, line["step"])
 
+    def draw(self) -> None:
+        """Draw curves.png anew."""
+        draw_curves(read_log(self._log), self.folder / "curves.png")
+
     def __enter__(self) -> Run:
         return self
 
@@ -63,7 +70,13 @@ class Run:
     ) -> None:
         if self._board is not None:
             self._board.close()
-            draw_curves(read_log(self._log), self.folder / "curves.png")
+            self.draw()
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The settings of a dataclass as JSON gives them back: lists for tuples."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from torch import nn
 
 from facedet.models.compact import compact
-from facedet.models.faster_rcnn import faster_rcnn_r18_fpn, faster_rcnn_r50_fpn, faster_rcnn_x101_fpn
+from facedet.models.faster_rcnn import FASTER_RCNNS
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "compact": compact,
-    "faster_rcnn_x101_fpn": faster_rcnn_x101_fpn,
-    "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
-    "faster_rcnn_r18_fpn": faster_rcnn_r18_fpn,
+    **FASTER_RCNNS,
 }
 
 __all__ = ["MODELS"]

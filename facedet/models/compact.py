@@ -13,7 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from facedet.models.resnet import frozen_batch_norm
+
 STRIDES = (8, 16, 32)
+WIDTHS = (16, 32, 64, 128, 128)
+PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
 
 
 def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -71,7 +75,7 @@ class Compact(nn.Module):
         self.heads = nn.ModuleList([Head(pyramid) for _ in STRIDES])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        f8 = self.stage8(self.stem((x - 127.5) / 64.0))
+        f8 = self.stage8(self.stem((x - PIXEL_MEAN) / PIXEL_STD))
         f16 = self.stage16(f8)
         f32 = self.stage32(f16)
         p8, p16, p32 = (lateral(f) for lateral, f in zip(self.lateral, (f8, f16, f32), strict=True))
@@ -79,6 +83,35 @@ class Compact(nn.Module):
         p8 = p8 + F.interpolate(p16, scale_factor=2.0, mode="nearest")
         levels = [decode(head(p), stride) for head, p, stride in zip(self.heads, (p8, p16, p32), STRIDES, strict=True)]
         return torch.cat(levels, 1)
+
+
+class CompactStages(nn.Module):
+    """Stem and stages of `compact`, with their names, as the bottom of another pyramid.
+
+    float32 [N, 3, H, W] -> {"res2": [N, 32, H/4, W/4], "res3": [N, 64, H/8, W/8], "res4" and "res5": [N, 128, ...]}, in
+    ResNet's words. The input is normalised as in `Compact`: PIXEL_MEAN, PIXEL_STD.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = compact()
+        self.channels = WIDTHS[1:]
+        self.stem, self.stage8, self.stage16, self.stage32 = whole.stem, whole.stage8, whole.stage16, whole.stage32
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        f4 = self.stem(images)
+        f8 = self.stage8(f4)
+        f16 = self.stage16(f8)
+        return {"res2": f4, "res3": f8, "res4": f16, "res5": self.stage32(f16)}
+
+    def freeze(self, freeze_at: int) -> None:
+        """Stop training of the first stages, counted as in ResNet: 1 and 2 the stem, 3 also stage8 ... 5 everything."""
+        for name in ("stem", "stem", "stage8", "stage16", "stage32")[:freeze_at]:
+            stage = self.get_submodule(name).requires_grad_(False)
+            for inner in list(stage.modules()):
+                for child_name, child in inner.named_children():
+                    if isinstance(child, nn.BatchNorm2d):
+                        setattr(inner, child_name, frozen_batch_norm(child))
 
 
 def decode(raw: torch.Tensor, stride: int) -> torch.Tensor:
@@ -99,4 +132,4 @@ def grid_points(height: int, width: int, stride: int) -> torch.Tensor:
 
 def compact() -> Compact:
     """The shipped detector."""
-    return Compact(widths=(16, 32, 64, 128, 128), depths=(1, 2, 2), pyramid=64)
+    return Compact(widths=WIDTHS, depths=(1, 2, 2), pyramid=64)

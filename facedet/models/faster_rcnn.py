@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from facedet.errors import ConfigError
 from facedet.models.anchors import Anchors
+from facedet.models.compact import PIXEL_MEAN, PIXEL_STD, CompactStages
 from facedet.models.fpn import FPN, STRIDES
 from facedet.models.matching import Target
 from facedet.models.resnet import NORMS, NormName, resnet18, resnet50, resnext101_32x8d
@@ -156,10 +157,29 @@ def faster_rcnn_r18_fpn(
     )
 
 
+def faster_rcnn_compact_fpn(
+    *, preset: str = "face", freeze_at: int = 0, min_score: float = 0.05, nms_iou: float = 0.5
+) -> FasterRCNN:
+    """On the stages of `compact`, 1.5 M parameters, for training on a processor within hours. Not Detectron2's.
+
+    The backbone starts from a trained `compact`, and a step looks at fewer proposals: a crop holds few faces.
+    """
+    backbone = FPN(CompactStages(), channels=64, norm="bn")
+    backbone.bottom_up.freeze(_checked_freeze_at(freeze_at))
+    model = _assemble(
+        backbone, hidden=256, pixel_std=(PIXEL_STD,) * 3, preset=preset, min_score=min_score, nms_iou=nms_iou
+    )
+    model.pixel_mean.fill_(PIXEL_MEAN)
+    model.proposal_generator.train_counts = ProposalCounts(per_level=500, per_image=500)
+    model.roi_heads.proposals_sampled = 128
+    return model
+
+
 FASTER_RCNNS: dict[str, Callable[..., FasterRCNN]] = {
     "faster_rcnn_x101_fpn": faster_rcnn_x101_fpn,
     "faster_rcnn_r50_fpn": faster_rcnn_r50_fpn,
     "faster_rcnn_r18_fpn": faster_rcnn_r18_fpn,
+    "faster_rcnn_compact_fpn": faster_rcnn_compact_fpn,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facedet.models.compact import CompactStages
 from facedet.models.resnet import STAGES, ConvNorm, NormName, ResNet
 
 STRIDES = (4, 8, 16, 32, 64)  # of p2 to p6
@@ -13,7 +14,7 @@ STRIDES = (4, 8, 16, 32, 64)  # of p2 to p6
 class FPN(nn.Module):
     """[N, 3, H, W], sides multiples of 32 -> p2 to p6, each [N, channels, H/stride, W/stride] (see STRIDES)."""
 
-    def __init__(self, bottom_up: ResNet, *, channels: int, norm: NormName | None = None) -> None:
+    def __init__(self, bottom_up: ResNet | CompactStages, *, channels: int, norm: NormName | None = None) -> None:
         super().__init__()
         self.bottom_up = bottom_up
         self.channels = channels

@@ -151,10 +151,11 @@ class ResNet(nn.Module):
             stage.requires_grad_(False)
             for module in stage.modules():
                 if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
-                    module.norm = _frozen(module.norm)
+                    module.norm = frozen_batch_norm(module.norm)
 
 
-def _frozen(norm: nn.BatchNorm2d) -> nn.Module:
+def frozen_batch_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    """The same norm, whose statistics no longer move."""
     frozen: nn.Module = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
     frozen.load_state_dict(norm.state_dict())
     return frozen

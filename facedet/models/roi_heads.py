@@ -66,6 +66,7 @@ class RoIHeads(nn.Module):
         self, *, channels: int, hidden: int, classes: int, min_score: float, nms_iou: float, max_detections: int
     ) -> None:
         super().__init__()
+        self.proposals_sampled = PROPOSALS_SAMPLED
         self.classes = classes
         self.box_head = BoxHead(channels, hidden)
         self.box_predictor = BoxPredictor(hidden, classes)
@@ -116,7 +117,7 @@ class RoIHeads(nn.Module):
         truth, labels, ignored = split_target(target)
         candidates = torch.cat((proposals, truth))
         matches = match(candidates, truth, ignored, low=MATCH_IOU, high=MATCH_IOU, keep_best_of_each_truth=False)
-        positive, negative = sample(matches, count=PROPOSALS_SAMPLED, positive_share=POSITIVE_SHARE)
+        positive, negative = sample(matches, count=self.proposals_sampled, positive_share=POSITIVE_SHARE)
         boxes = candidates[torch.cat((positive, negative))]
         background = labels.new_full((len(negative),), self.classes)
         matched = matches[positive]

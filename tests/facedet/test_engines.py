@@ -15,16 +15,17 @@ import pytest
 import torch
 
 from facedet.checkpoint import read_checkpoint, save_checkpoint
+from facedet.compact_run import initial_weights
 from facedet.data.coco import FaceDataset, Photo
 from facedet.detectors import load_detector
 from facedet.engines import detectron2_engine, torchvision_engine
 from facedet.engines.config import FasterRCNNConfig
-from facedet.engines.learner import empty_model, parameter_groups
-from facedet.engines.run import read_log
+from facedet.engines.distributed import Team
+from facedet.engines.learner import Learner, empty_model
 from facedet.engines.samples import Samples, change_light, whole_photo
 from facedet.engines.torchvision_engine import Progress, train
-from facedet.errors import ConfigError, MissingExtra
-from facedet.train import TrainingDiverged
+from facedet.errors import ConfigError, MissingExtra, TrainingDiverged
+from facedet.run import read_log
 from tests.facedet.drawn_faces import drawn_dataset
 
 TINY = FasterRCNNConfig(
@@ -111,7 +112,7 @@ def test_light() -> None:
 
 def test_norms_have_no_weight_decay() -> None:
     model = empty_model(tiny(freeze_at=1))
-    decayed, spared = parameter_groups(model, tiny())
+    decayed, spared = Learner(model, tiny(freeze_at=1), Team()).optimiser.param_groups
     assert decayed["weight_decay"] > 0 == spared["weight_decay"]
     named = {id(p): n for n, p in model.named_parameters()}
     assert all(".norm." in named[id(p)] for p in spared["params"])
@@ -146,6 +147,28 @@ def test_a_killed_run_resumes_exactly(photos: FaceDataset, tmp_path: Path) -> No
         train(TINY, photos, photos, tmp_path / "cut")
     with pytest.raises(ConfigError, match=r"lr 0.1: the run in .* has 0.002"):
         train(tiny(lr=0.1), photos, photos, tmp_path / "cut", resume=True)
+
+
+def test_on_the_stages_of_compact_training_starts_from_the_shipped_detector(
+    photos: FaceDataset, tmp_path: Path
+) -> None:
+    config = tiny(model="faster_rcnn_compact_fpn", weights="bundled", norm="bn", steps=1, warmup_steps=0)
+    notices: list[str] = []
+    best = train(config, photos, None, tmp_path / "run", notice=notices.append)
+    assert len(notices) == 2
+    assert "tensors missing in the file: backbone.fpn_lateral2" in notices[0]
+    assert "unexpected tensors in the file: lateral.0" in notices[1]
+    start, trained = initial_weights("bundled"), read_checkpoint(best).tensors
+    assert start is not None
+    for name in ("stem.1.0.weight", "stem.1.1.running_mean"):
+        assert torch.equal(trained[f"backbone.bottom_up.{name}"], start[name])
+    moved = (trained["backbone.bottom_up.stage32.0.0.weight"] - start["stage32.0.0.weight"]).abs().max()
+    assert 0 < moved < 0.1
+    detector = load_detector(best, min_score=0)
+    assert detector.name == "faster_rcnn_compact_fpn"
+    assert len(detector.detect([np.zeros((64, 64, 3), np.uint8)])[0])
+    with pytest.raises(ConfigError, match="'coco' for faster_rcnn_compact_fpn: expected bundled, none, or a file"):
+        train(dataclasses.replace(config, weights="coco"), photos, None, tmp_path / "other")
 
 
 def test_early_stopping_and_the_best_checkpoint(

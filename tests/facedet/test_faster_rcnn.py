@@ -14,7 +14,13 @@ from facedet.detectors.faster_rcnn import FasterRCNNDetector, find_faces, inferr
 from facedet.errors import ConfigError, WeightsError
 from facedet.models import MODELS
 from facedet.models.anchors import Anchors, decode_boxes, encode_boxes
-from facedet.models.faster_rcnn import FasterRCNN, faster_rcnn_r18_fpn, faster_rcnn_x101_fpn
+from facedet.models.compact import compact
+from facedet.models.faster_rcnn import (
+    FasterRCNN,
+    faster_rcnn_compact_fpn,
+    faster_rcnn_r18_fpn,
+    faster_rcnn_x101_fpn,
+)
 from facedet.models.inference import prepare_for_inference
 from facedet.models.matching import BACKGROUND, IGNORE, match, sample
 from facedet.models.resnet import ConvNorm
@@ -38,6 +44,30 @@ def lively_model(min_score: float = 0.05) -> FasterRCNN:
 
 def photo(height: int = 120, width: int = 170, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_stages_of_compact_give_what_compact_gives() -> None:
+    torch.manual_seed(0)
+    network, model = compact().eval(), faster_rcnn_compact_fpn().eval()
+    model.backbone.bottom_up.load_state_dict(network.state_dict(), strict=False)
+    pixels = torch.randint(0, 256, (3, 64, 96)).float()
+    with torch.no_grad():
+        expected = network.stage16(network.stage8(network.stem((pixels[None] - 127.5) / 64)))
+        found = model.backbone.bottom_up(model.normalised_batch([pixels]))
+    assert torch.equal(found["res4"], expected)
+    assert [f.shape[1] for f in found.values()] == list(model.backbone.bottom_up.channels)
+    assert [96 // f.shape[3] for f in found.values()] == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(("freeze_at", "first_learning"), [(0, "stem"), (1, "stage8"), (2, "stage8"), (4, "stage32")])
+def test_frozen_stages_of_compact(freeze_at: int, first_learning: str) -> None:
+    stages = faster_rcnn_compact_fpn(freeze_at=freeze_at).backbone.bottom_up.train()
+    assert next(n for n, p in stages.named_parameters() if p.requires_grad).startswith(first_learning)
+    before = {name: value.clone() for name, value in stages.state_dict().items()}
+    stages(torch.rand(2, 3, 64, 64))
+    moved = {n.split(".")[0] for n, v in stages.state_dict().items() if not torch.equal(v, before[n])}
+    order = ["stem", "stage8", "stage16", "stage32"]
+    assert moved == set(order[order.index(first_learning) :])
 
 
 def test_anchors_are_centred_on_multiples_of_the_stride() -> None:

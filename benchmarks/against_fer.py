@@ -1,8 +1,10 @@
 """crowdmood beside the package `fer` (25.10.3), both its modes, on the same photos and the same machine.
 
-    python -m venv /tmp/fer && /tmp/fer/bin/pip install fer==25.10.3 "setuptools<80"
+    python3.11 -m venv /tmp/fer && /tmp/fer/bin/pip install fer==25.10.3 "setuptools<80"
     python benchmarks/against_fer.py --fer-python /tmp/fer/bin/python --data DATA [--write docs]
 
+Nothing else is needed for both modes, but an environment of its own is: `fer` brings numpy 1.26, OpenCV, TensorFlow
+and torch 2.2 (so Python 3.10 to 3.12; 7.5 GB with CUDA's libraries), and imports setuptools' pkg_resources.
 DATA holds wider_face/dev and fer2013/archive.zip; default $CROWDMOOD_DATASETS. Every photo goes to all contenders in
 turn, in changing order, so that whatever else the machine does hits all alike. Each contender is a process of its own
 (contender.py); the first photo is read once before the clock runs. Time is decoding, detection and emotions.
@@ -122,7 +124,8 @@ def measure_photo(contender: Contender, photo: Photo) -> None:
 def measure_accuracy(contenders: list[Contender], options: argparse.Namespace) -> int:
     """Seven-way accuracy of each classifier on the same images; returns their number."""
     split = load_fer2013(options.data / "fer2013" / "archive.zip", "public")
-    images, labels = split.images[: options.faces], split.labels[: options.faces]
+    chosen = np.random.default_rng(0).permutation(len(split))[: options.faces]  # the split is sorted by emotion
+    images, labels = split.images[chosen], split.labels[chosen]
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/faces.npy", images)
         for contender in contenders:
@@ -182,7 +185,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--emotion", default="default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--photos", type=int, help="only the first so many photos")
-    parser.add_argument("--faces", type=int, help="only the first so many images of PublicTest")
+    parser.add_argument("--faces", type=int, help="only so many images of PublicTest, drawn at random")
     parser.add_argument("--min-face", type=int, default=16)
     parser.add_argument("--write", type=Path, help="folder for against_fer.md and against_fer.png")
     options = parser.parse_args()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet import FaceDetector
-from pipeline.crops import CropRule, Padding, Side, crop_faces, rule_for, square_boxes
+from pipeline.crops import CropRule, Grey, Padding, Resampling, Side, crop_faces, rule_for, square_boxes
 from pipeline.crowd_pipeline import Classifier
 from pipeline.errors import DataError
 from pipeline.evaluate import Figure
@@ -30,6 +30,12 @@ REACH = 1.5
 """What is kept of a photo around each box, in box sides to every side; a square beyond it is not tried."""
 SCALES, SHIFTS = (0.8, 0.9, 1.0, 1.1, 1.2), (-0.08, -0.04, 0.0, 0.04, 0.08)
 """First steps of the search around the geometric rule; the second steps are a third of them."""
+DETAILS: dict[str, tuple[Any, ...]] = {
+    "padding": get_args(Padding),
+    "grey": get_args(Grey),
+    "resampling": get_args(Resampling),
+}
+"""What is tried last, one after the other."""
 SURE_ERRORS = 3.0
 """By so many standard errors a searched rule must beat the geometric one."""
 MIN_FACES = 20
@@ -191,7 +197,7 @@ def _halves(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sa
 
 
 def _search(samples: Sequence[Sample], start: CropRule, classifier: Classifier) -> tuple[CropRule, float]:
-    """The rule with the least mean log loss near `start`: a coarse grid, a fine one, and then the paddings.
+    """The rule with the least mean log loss near `start`: a coarse grid, a fine one, then padding, grey, resampling.
 
     Some fifty rules are tried, and with few faces chance picks the best of them: unless it is better than `start` by
     SURE_ERRORS standard errors of the paired difference, `start` stays.
@@ -215,12 +221,20 @@ def _search(samples: Sequence[Sample], start: CropRule, classifier: Classifier) 
             for shift in SHIFTS
         ]
         centre = min(grid, key=loss)
-    best = min((replace(centre, padding=padding) for padding in get_args(Padding)), key=loss)
+    best = centre
+    for trials in DETAILS.items():
+        best = min(_changed(best, *trials), key=loss)
     loss(start)
     gains = losses[start] - losses[best]
     sure = gains.mean() > SURE_ERRORS * gains.std() / np.sqrt(len(gains))
     chosen = best if sure else start
     return chosen, loss(chosen)
+
+
+def _changed(rule: CropRule, detail: str, values: Sequence[Any]) -> list[CropRule]:
+    """The rule with each value of one detail, its own first: of equals it stays."""
+    own = getattr(rule, detail)
+    return [rule, *(replace(rule, **{detail: value}) for value in values if value != own)]
 
 
 def _trials(samples: Sequence[Sample], rules: dict[str, CropRule], classifier: Classifier) -> Iterable[Trial]:

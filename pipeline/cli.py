@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +13,7 @@ from typer.core import TyperGroup
 from pipeline.cli_evaluate import calibrate, evaluate
 from pipeline.cli_video import video
 from pipeline.errors import OutputError, UsageError
+from pipeline.progress import progress
 
 if TYPE_CHECKING:
     from pipeline.reading import PhotoReading
@@ -33,11 +31,14 @@ INTERRUPTED = 130
 
 
 class _Group(TyperGroup):
-    """Prints the errors that are meant for users as one line and exits with 2."""
+    """Prints the errors that are meant for users as one line and exits with 2; Ctrl-C exits with 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("\nstopped", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if type(error).__module__ not in USER_ERRORS:
                 raise
@@ -166,13 +167,14 @@ def _run(sources: list[Source], out: Path, *, settings: RunSettings, resume: boo
     reason = pipelines[0].detectors.load_failure
     if reason is not None:
         typer.echo(f"warning: {reason}; {pipelines[0].detectors.first} is used instead", err=True)
-    count = 0
-    with _progress(len(sources), shown=not quiet and sys.stderr.isatty()) as advance:
+    count = faces = 0
+    with progress(len(sources), shown=not quiet) as advance:
 
         def on_reading(reading: PhotoReading) -> None:
-            nonlocal count
+            nonlocal count, faces
             count += 1
-            advance(reading)
+            faces += len(reading.faces)
+            advance(f"{faces} faces")
 
         try:
             return annotate_all(
@@ -204,25 +206,3 @@ def _formats(wanted: list[str] | None) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"--format {', '.join(unknown)}: expected some of pictures, {', '.join(SINKS)}")
     return tuple(dict.fromkeys(["jsonl", *names]))
-
-
-@contextmanager
-def _progress(photos: int, *, shown: bool) -> Iterator[Callable[[PhotoReading], None]]:
-    """A progress bar on standard error; yields what is to be called after each photo."""
-    if not shown:
-        yield lambda reading: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=photos)
-        faces = 0
-
-        def advance(reading: PhotoReading) -> None:
-            nonlocal faces
-            faces += len(reading.faces)
-            bar.update(task, advance=1, description=f"{faces} faces")
-
-        yield advance

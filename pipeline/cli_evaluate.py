@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.errors import OutputError, UsageError
+from pipeline.progress import progress
 
 if TYPE_CHECKING:
     from pipeline.crops import CropRule
     from pipeline.crowd_pipeline import CrowdPipeline
     from pipeline.evaluate import Setting
-    from pipeline.matching import Ints
     from pipeline.truth import Truth
 
 
 def evaluate(
+    detectors: Annotated[
+        list[str] | None, typer.Argument(help="Face detectors to run and measure, beside those of --detector.")
+    ] = None,
     *,
     truth: Annotated[
         Path, typer.Option(help="COCO JSON with emotions (attribute or category) or results.jsonl, or their folder.")
@@ -44,7 +48,7 @@ def evaluate(
 ) -> None:
     """Count correct, wrong and missed faces and false alarms; say what the detector, the crop and the classifier lose.
 
-    Each --detector with each --emotion is one setting, each --predictions another; all are measured on the same photos.
+    Each detector with each --emotion is one setting, each --predictions another; all are measured on the same photos.
     """
     from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
     from pipeline.evaluate import evaluate as measure
@@ -53,7 +57,7 @@ def evaluate(
 
     known = load_truth(truth)
     default: list[str | None] = [] if predictions else [None]
-    detectors = [*detector] if detector else default
+    wanted = [*(detector or []), *(detectors or [])] or default
     legible = MIN_LEGIBLE_PX if min_legible is None else min_legible
 
     def load(name: str | None, classifier: str) -> CrowdPipeline:
@@ -68,10 +72,9 @@ def evaluate(
         )
 
     rule = _rule(truth_crop)
-    settings = _read(
-        known, predictions or [], photos=photos, emotion=emotion or ["default"], rule=rule, threads=threads
-    )
-    settings += _run(known, [load(d, e) for e in emotion or ["default"] for d in detectors], photos=photos, rule=rule)
+    classifiers = emotion or ["default"]
+    settings = _read(known, predictions or [], photos=photos, emotion=classifiers[0], rule=rule, threads=threads)
+    settings += _run(known, [load(d, e) for e in classifiers for d in wanted], photos=photos, rule=rule)
     evaluations = measure(known, settings)
     if report is not None:
         try:
@@ -97,7 +100,7 @@ def _read(
     predictions: list[Path],
     *,
     photos: Path | None,
-    emotion: list[str],
+    emotion: str,
     rule: CropRule,
     threads: int | None,
 ) -> list[Setting]:
@@ -109,10 +112,12 @@ def _read(
     settings = [read_setting(out, truth) for out in predictions]
     if photos is None or not settings:
         return settings
-    classifier = stage2.load_classifier(emotion[0], threads=threads)
+    classifier = stage2.load_classifier(emotion, threads=threads)
     for setting in settings:
         check_same_classifier(setting, classifier)
-    said = say_on_true_boxes(classifier, truth, photo_paths(truth, photos), rule=rule)
+    paths = photo_paths(truth, photos)
+    with progress(len(paths)) as advance:
+        said = say_on_true_boxes(classifier, truth, paths, rule=rule, on_photo=partial(advance, "true boxes"))
     return [replace(setting, said_on_true_boxes=said) for setting in settings]
 
 
@@ -122,18 +127,18 @@ def _run(truth: Truth, pipelines: list[CrowdPipeline], *, photos: Path | None, r
     from pipeline.truth import photo_paths
 
     paths = photo_paths(truth, photos) if pipelines else []
-    said: dict[str, Ints] = {}
-    settings = []
-    for pipeline in pipelines:
-        identity = pipeline.classifier.identity
-        if identity not in said:
-            said[identity] = say_on_true_boxes(pipeline.classifier, truth, paths, rule=rule)
-        name = (
-            pipeline.detectors.wanted
-            if len({p.classifier.identity for p in pipelines}) == 1
-            else (f"{pipeline.detectors.wanted}, {identity}")
-        )
-        settings.append(replace(run_setting(name, pipeline, truth, paths), said_on_true_boxes=said[identity]))
+    classifiers = {pipeline.classifier.identity: pipeline.classifier for pipeline in pipelines}
+    with progress(len(paths) * (len(classifiers) + len(pipelines))) as advance:
+        said = {
+            identity: say_on_true_boxes(classifier, truth, paths, rule=rule, on_photo=partial(advance, "true boxes"))
+            for identity, classifier in classifiers.items()
+        }
+        settings = []
+        for pipeline in pipelines:
+            identity = pipeline.classifier.identity
+            name = pipeline.detectors.wanted + (f", {identity}" if len(classifiers) > 1 else "")
+            setting = run_setting(name, pipeline, truth, paths, on_photo=partial(advance, name))
+            settings.append(replace(setting, said_on_true_boxes=said[identity]))
     return settings
 
 
@@ -173,7 +178,8 @@ def calibrate(
     found = []
     for name in detector:
         finder = facedet.load_detector(name, threads=threads)
-        samples = collect(finder, known, paths, limit=faces)
+        with progress(len(paths)) as advance:
+            samples = collect(finder, known, paths, limit=faces, on_photo=partial(advance, name))
         found.append(fit(samples, classifier, finder.name, starts=get_args(Side) if all_sides else None))
         if not as_json:
             typer.echo(found[-1].to_text() + "\n")

@@ -56,7 +56,8 @@ def video(
         typer.echo(json.dumps({"out": str(out), **summary.to_dict()}, ensure_ascii=False))
     elif not quiet:
         speed = summary.frames / summary.seconds if summary.seconds else 0
-        typer.echo(f"{summary.frames} frames, {summary.tracks} faces followed, {speed:.1f} frames per second")
+        of = f" of {summary.promised} promised" if summary.promised > summary.frames else ""
+        typer.echo(f"{summary.frames} frames{of}, {summary.tracks} faces followed, {speed:.1f} frames per second")
     if summary.problem is not None:
         typer.echo(f"note: {summary.problem}; what was seen is written", err=True)
         raise typer.Exit(130 if summary.problem.startswith(STOPPED) else 1)

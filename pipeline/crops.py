@@ -18,6 +18,8 @@ CROP_SIDE_PX = 48
 
 Side = Literal["mean", "width", "height", "max", "min"]
 Padding = Literal["replicate", "reflect", "black"]
+Grey = Literal["luma", "mean", "green"]
+Resampling = Literal["cubic", "linear", "lanczos", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,16 @@ class CropRule:
 
     side: which side of the box the square is measured by ("mean": of width and height). scale: the square's side over
     that. shift_y: the square's centre below the box's centre (negative: above), as a part of the square's side.
-    padding: what lies outside the photo.
+    padding: what lies outside the photo. grey: how a pixel of a colour photo becomes grey ("luma": as OpenCV and
+    Pillow do it). resampling: how a smaller square is enlarged; a larger one is always averaged down.
     """
 
     side: Side = "mean"
     scale: float = 1.0
     shift_y: float = 0.0
     padding: Padding = "replicate"
+    grey: Grey = "luma"
+    resampling: Resampling = "cubic"
 
 
 CROP_RULES: dict[str, CropRule] = {
@@ -49,6 +54,12 @@ _BORDERS: dict[Padding, int] = {
     "replicate": cv2.BORDER_REPLICATE,
     "reflect": cv2.BORDER_REFLECT_101,
     "black": cv2.BORDER_CONSTANT,
+}
+_ENLARGED: dict[Resampling, int] = {
+    "cubic": cv2.INTER_CUBIC,
+    "linear": cv2.INTER_LINEAR,
+    "lanczos": cv2.INTER_LANCZOS4,
+    "nearest": cv2.INTER_NEAREST,
 }
 
 
@@ -89,12 +100,19 @@ def _crop(image: npt.NDArray[np.uint8], square: list[float], rule: CropRule, sid
     left, top = round(square[0]), round(square[1])
     x1, y1 = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     x2, y2 = max(min(left + side, width), x1 + 1), max(min(top + side, height), y1 + 1)
-    inside = image[y1:y2, x1:x2]
-    grey = inside if inside.ndim == 2 else cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY)
+    grey = _grey(image[y1:y2, x1:x2], rule.grey)
     margins = (max(y1 - top, 0), max(top + side - y2, 0), max(x1 - left, 0), max(left + side - x2, 0))
     if any(margins):
         border = "replicate" if rule.padding == "reflect" and min(grey.shape) == 1 else rule.padding
-        grey = cv2.copyMakeBorder(grey, *margins, borderType=_BORDERS[border], value=0)
-    shrinks = grey.shape[0] > side_px
-    resized = cv2.resize(grey, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return np.asarray(resized, np.uint8)
+        grey = np.asarray(cv2.copyMakeBorder(grey, *margins, borderType=_BORDERS[border], value=0), np.uint8)
+    how = cv2.INTER_AREA if grey.shape[0] > side_px else _ENLARGED[rule.resampling]
+    return np.asarray(cv2.resize(grey, (side_px, side_px), interpolation=how), np.uint8)
+
+
+def _grey(pixels: npt.NDArray[np.uint8], kind: Grey) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W] of BGR [H, W, 3]; grey pixels stay as they are."""
+    if pixels.ndim == 2:
+        return pixels
+    if kind == "luma":
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+    return pixels[:, :, 1] if kind == "green" else pixels.mean(axis=2).round().astype(np.uint8)

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion import EMOTIONS
 from pipeline.crops import CropRule, crop_faces
 from pipeline.crowd_pipeline import Classifier, CrowdPipeline
 from pipeline.errors import DataError, PhotoError, UsageError
 from pipeline.evaluate import Setting
 from pipeline.matching import Ints
 from pipeline.photos import DEFAULT_MAX_PIXELS, Photo, load_photo
-from pipeline.reading import PhotoReading
 from pipeline.sinks import read_results
 from pipeline.truth import TruePhoto, Truth
 
@@ -87,7 +85,6 @@ def read_setting(out: str | Path, truth: Truth) -> Setting:
     for photo, reading in zip(truth.photos, readings, strict=True):
         if reading.width and reading.height:
             _check_size(photo, (reading.width, reading.height), f"{path}: {photo.source}")
-        _check_emotions(reading, str(path))
     return Setting(
         str(out), _all_of(r.detector for r in readings), _all_of(r.emotion_model for r in readings), readings
     )
@@ -106,13 +103,6 @@ def _check_size(photo: TruePhoto, size_wh: tuple[int, int], where: str) -> None:
     if size_wh != (photo.width, photo.height):
         width, height = size_wh
         raise DataError(f"{where}: {width} x {height} pixels, but the truth was made on {photo.width} x {photo.height}")
-
-
-def _check_emotions(reading: PhotoReading, where: str) -> None:
-    for face in reading.faces:
-        if face.probabilities is not None and set(face.probabilities) != set(EMOTIONS):
-            got = ", ".join(face.probabilities) or "none"
-            raise DataError(f"{where}: {reading.source}: expected probabilities of {', '.join(EMOTIONS)}; got {got}")
 
 
 def _all_of(names: Iterable[str | None]) -> str:

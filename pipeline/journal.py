@@ -44,6 +44,8 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         if self._lines is not None:
             self._lines.close()
+        if self.folder.exists() and not self._path.exists():
+            shutil.rmtree(self.folder)  # nothing to go on from: locked only
         self._lock.close()
 
     def begin(self, run: Mapping[str, Any]) -> None:

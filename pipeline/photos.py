@@ -33,6 +33,8 @@ _DECODERS: dict[bytes, Callable[[IO[bytes]], ImageFile]] = {
 """Formats by the first bytes of the file; its name does not matter. Pillow's classes are called directly, because
 `Image.open` has a pixel limit of its own that only a process-wide variable can move."""
 
+_NOT_DECODED = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis"})
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -112,8 +114,10 @@ def _open_image(stream: IO[bytes]) -> ImageFile:
     stream.seek(0)
     if not head:
         raise PhotoError("the file is empty")
-    if head[4:8] == b"ftyp":
-        raise PhotoError("HEIC and AVIF photos and MP4 videos are not read as photos; convert to JPEG first")
+    if head[4:8] == b"ftyp" and head[8:12] in _NOT_DECODED:
+        raise PhotoError("HEIC and AVIF photos cannot be decoded; convert to JPEG first")
+    if head[4:8] == b"ftyp" or head[8:12] == b"AVI " or head.startswith(b"\x1a\x45\xdf\xa3"):
+        raise PhotoError("a video, not a photo: `crowdmood video` reads it")
     for signature, decoder in _DECODERS.items():
         if head.startswith(signature) and (signature != b"RIFF" or head[8:12] == b"WEBP"):
             return _guarded(partial(decoder, stream))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emotion import EMOTIONS
 from pipeline.errors import DataError
 
 SCHEMA = "crowdmood/1"
@@ -67,11 +69,13 @@ class FaceReading:
     def from_dict(cls, data: Mapping[str, Any]) -> FaceReading:
         """Read an object of schema crowdmood/1. Raises DataError when it is not one."""
         try:
-            x1, y1, x2, y2 = (float(value) for value in data["box_xyxy"])
+            x1, y1, x2, y2 = (_number(value) for value in data["box_xyxy"])
             p = data["probabilities"]
-            named = None if p is None else {str(name): float(value) for name, value in p.items()}
-            return cls((x1, y1, x2, y2), float(data["score"]), named)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            named = None if p is None else {str(name): _number(value) for name, value in p.items()}
+            if named is not None and set(named) != set(EMOTIONS):
+                raise ValueError(f"expected probabilities of {', '.join(EMOTIONS)}")
+            return cls((x1, y1, x2, y2), _number(data["score"]), named)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"expected a face of schema {SCHEMA}, got {data!r:.200} ({error!r})") from error
 
 
@@ -120,17 +124,33 @@ class PhotoReading:
             found = data.get("schema") if isinstance(data, Mapping) else data
             raise DataError(f"expected an object with schema {SCHEMA!r}, got {found!r:.100}")
         try:
+            elapsed_ms = data["elapsed_ms"]
             return cls(
                 source=str(data["photo"]),
-                width=data["width"],
-                height=data["height"],
+                width=_pixels(data["width"]),
+                height=_pixels(data["height"]),
                 exif_orientation=int(data.get("exif_orientation", 1)),
                 detector=data["detector"],
                 fallback_reason=data.get("fallback_reason"),
                 emotion_model=data["emotion_model"],
                 faces=tuple(FaceReading.from_dict(face) for face in data["faces"]),
-                elapsed_ms=data["elapsed_ms"],
+                elapsed_ms=None if elapsed_ms is None else _number(elapsed_ms),
                 error=data["error"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"photo {data.get('photo')!r}: not of schema {SCHEMA}: {error!r}") from error
+
+
+def _number(value: Any) -> float:
+    """Raises TypeError, ValueError or OverflowError when it is not a finite number."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {value}")
+    return number
+
+
+def _pixels(value: Any) -> int | None:
+    """Raises ValueError when it is neither a positive whole number nor None."""
+    if value is None or (isinstance(value, int) and value > 0):
+        return value
+    raise ValueError(f"expected a size in pixels, got {value!r}")

@@ -108,12 +108,13 @@ def to_line(reading: PhotoReading) -> str:
 
 def read_results(path: Path) -> Iterator[PhotoReading]:
     """The readings of a results.jsonl, one at a time. Raises DataError naming the line, OSError."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield PhotoReading.from_dict(json.loads(line))
-            except (json.JSONDecodeError, DataError) as error:
+                reading = PhotoReading.from_dict(json.loads(line))
+            except (ValueError, RecursionError, DataError) as error:
                 raise DataError(f"{path} line {number}: {error}") from error
+            yield reading
 
 
 def _csv_rows(reading: PhotoReading) -> Iterator[list[object]]:

@@ -118,6 +118,8 @@ def read_list(path: Path | None) -> list[str]:
 
     Raises UsageError when it cannot be read.
     """
+    if path is None and sys.stdin is None:
+        raise UsageError("standard input: cannot be read: it is closed")
     try:
         data = sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:

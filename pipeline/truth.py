@@ -114,7 +114,7 @@ def _file_of(path: Path) -> Path:
 def _json_or_none(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -125,7 +125,7 @@ def _of_lines(text: str, path: Path) -> Iterator[TruePhoto]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: neither COCO JSON nor a line of JSON: {error}") from error
         if not isinstance(row, Mapping) or row.get("schema") != SCHEMA:
             got = row.get("schema") if isinstance(row, Mapping) else row
@@ -135,7 +135,7 @@ def _of_lines(text: str, path: Path) -> Iterator[TruePhoto]:
         try:
             faces = tuple(_face_of_line(face, f"{where}: face {i}") for i, face in enumerate(row["faces"], 1))
             yield _photo(row["photo"], row["width"], row["height"], faces, where)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{where}: not a photo of schema {SCHEMA}: {type(error).__name__} {error}") from error
 
 
@@ -160,7 +160,7 @@ def _of_coco(document: Any, path: Path) -> list[TruePhoto]:
             _photo(image["file_name"], image["width"], image["height"], tuple(faces[image["id"]]), str(path))
             for image in document["images"]
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not COCO JSON as expected: {type(error).__name__} {error}") from error
 
 

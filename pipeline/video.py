@@ -21,6 +21,7 @@ from emotion import EMOTIONS
 from pipeline.crowd_pipeline import CrowdPipeline
 from pipeline.draw import draw_faces
 from pipeline.errors import OutputError, UsageError
+from pipeline.journal import Journal
 from pipeline.photos import Photo
 from pipeline.reading import FaceReading
 from pipeline.tracking import FaceTracker, Track
@@ -39,9 +40,13 @@ TRACK_COLUMNS = ("track", "first_s", "last_s", "frames", "size_px", "emotion", "
 
 @dataclass(frozen=True)
 class VideoSummary:
-    """What a video came to. problem: why it ended before its end; None when it did not."""
+    """What a video came to. promised: frames by the file's own count, 0 when it says nothing or not all were wanted.
+
+    problem: why it ended before its end; None when it did not.
+    """
 
     frames: int
+    promised: int
     analysed: int
     tracks: int
     seconds: float
@@ -71,16 +76,15 @@ class _Rows:
 class _Mp4:
     """An MP4 that appears whole; opened at the first frame, whose size the others get."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, *, staging: Path) -> None:
         self._path, self._fps = path, fps
-        self._unfinished = path.with_name(f".{secrets.token_hex(8)}.part.mp4")
+        self._unfinished = staging / f"{secrets.token_hex(8)}.part.mp4"
         self._writer: cv2.VideoWriter | None = None
         self._size_wh = (0, 0)
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
         if self._writer is None:
             self._size_wh = (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._unfinished), code, self._fps, self._size_wh)
             if not self._writer.isOpened():
@@ -145,15 +149,15 @@ def annotate_video(
     every: analyse each so-many-th frame; those between show the faces of the last analysed one. show: a window; q
     closes it and ends. on_frame gets the frames done and the promised total (0: unknown). Ctrl-C ends the video early;
     what was seen until then is written. Raises UsageError for what is no video, MissingExtra without the extra
-    [video], OutputError when `out` cannot be written.
+    [video], OutputError when `out` cannot be written or is in use.
     """
     started = time.perf_counter()
-    with _opened(source) as capture:
+    with _opened(source) as capture, Journal(out) as lock:
         told = capture.get(cv2.CAP_PROP_FPS)
         fps = told if 0 < told < 1000 else WEBCAM_FPS
         total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         analysis = _Analysis(pipeline, fps, every=every)
-        movie = _Mp4(out / "annotated.mp4", fps)
+        movie = _Mp4(out / "annotated.mp4", fps, staging=lock.folder)
 
         def step(number: int, frame: npt.NDArray[np.uint8], rows: _Rows) -> bool:
             picture = analysis.frame(number, frame, rows)
@@ -162,19 +166,19 @@ def annotate_video(
             return show and _window_closed(picture)
 
         try:
-            with whole_file(out / "faces.csv") as stream:
+            promised = total if max_frames is None else 0
+            with whole_file(out / "faces.csv", staging=lock.folder) as stream:
                 rows = _Rows(stream, FACE_COLUMNS)
-                promised = total if max_frames is None else 0
                 frames, problem = _play(_frames(capture, max_frames), partial(step, rows=rows), promised=promised)
                 rows.close()
-            _write_tracks(analysis.tracker.tracks.values(), out / "tracks.csv", fps)
+            _write_tracks(analysis.tracker.tracks.values(), out / "tracks.csv", fps, staging=lock.folder)
             movie.finish()
         except OSError as error:
             raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
         finally:
             movie.remove_unfinished()
     seconds = time.perf_counter() - started
-    return VideoSummary(frames, analysis.analysed, len(analysis.tracker.tracks), seconds, problem)
+    return VideoSummary(frames, promised, analysis.analysed, len(analysis.tracker.tracks), seconds, problem)
 
 
 @contextmanager
@@ -236,8 +240,8 @@ def _window_closed(picture: npt.NDArray[np.uint8]) -> bool:
         raise UsageError("--show: no window can be opened here") from error
 
 
-def _write_tracks(tracks: Iterable[Track], path: Path, fps: float) -> None:
-    with whole_file(path) as stream:
+def _write_tracks(tracks: Iterable[Track], path: Path, fps: float, *, staging: Path) -> None:
+    with whole_file(path, staging=staging) as stream:
         rows = _Rows(stream, TRACK_COLUMNS)
         for track in tracks:
             size_px = track.size_px_sum / track.frames

@@ -1,14 +1,10 @@
-"""`crowdmood` as users call it: exit codes, output, and what a real process does when it is killed."""
+"""`crowdmood` as users call it: exit codes and output."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.sinks import read_results
-from tests.pipeline.factories import corner_image, encoded, save_photo, tiny_classifier
+from tests.pipeline.factories import save_photo, tiny_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 runner = CliRunner()
@@ -155,13 +151,6 @@ def test_ctrl_c_says_how_to_go_on(photos: Path, tmp_path: Path, weights: Path, m
     assert "note: going on after 3 of 3 photos" in resumed.stderr
 
 
-def start(arguments: list[str], **options: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "pipeline", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, env=environment, **pipes, **options)  # type: ignore[call-overload, no-any-return]
-
-
 def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom pipeline.cli import app\n"
@@ -181,61 +170,3 @@ def test_annotate_never_imports_torch(photos: Path, tmp_path: Path, weights: Pat
     words = [sys.executable, "-c", code, *command(photos, tmp_path / "out", weights)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "0 []\n"
-
-
-def test_a_real_process(photos: Path, tmp_path: Path, weights: Path) -> None:
-    long = "x" * 251 + ".png"
-    for name in ("é 東.png", long):
-        (photos / name).write_bytes(encoded(corner_image(), "PNG"))
-    process = start(command(photos, tmp_path / "out", weights))
-    stdout, stderr = process.communicate(timeout=300)
-    assert (process.returncode, stderr) == (0, "")
-    assert stdout.startswith("5 photos, ")
-    assert (tmp_path / "out/annotated/é 東.png").exists()
-    assert (tmp_path / "out/annotated" / long).exists()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path, weights: Path) -> None:
-    for i in range(60):
-        save_photo(tmp_path / f"photos/{i:02d}.png", 320, 240, 4 * i)
-    plain = start(command(tmp_path / "photos", tmp_path / "plain", weights, "--no-timing"))
-    plain.communicate(timeout=300)
-    assert plain.returncode == 0
-    seed = random.randrange(10**6)
-    moments = random.Random(seed)
-    arguments = command(tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume", "--workers", "2")
-    journal = tmp_path / "killed/.crowdmood/journal.jsonl"
-    kills = 0
-    for _ in range(4):
-        process = start(arguments)
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 500):
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.3))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.communicate(timeout=300)
-    last = start(arguments)
-    _, stderr = last.communicate(timeout=300)
-    assert last.returncode == 0, (seed, stderr)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "plain"), f"seed {seed}"
-    assert kills > 0, f"seed {seed}: the run was over before it could be killed"
-
-
-def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
-    for i in range(80):
-        save_photo(tmp_path / f"photos/{i:02d}.png", 640, 480, 3 * i)
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - background jobs start deaf to Ctrl-C
-    process = start(command(tmp_path / "photos", tmp_path / "out", weights), preexec_fn=listen)
-    journal = tmp_path / "out/.crowdmood/journal.jsonl"
-    while process.poll() is None and not (journal.exists() and b"readings" in journal.read_bytes()):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "--resume goes on from there" in stderr
-    assert "Traceback" not in stderr

@@ -58,6 +58,30 @@ def test_padding_outside_the_photo(padding: str, value: int) -> None:
     assert crop[40, 40] == 200
 
 
+@pytest.mark.parametrize(("grey", "value"), [("luma", 41), ("mean", 60), ("green", 20)])
+def test_grey_of_a_colour(grey: str, value: int) -> None:
+    image = np.full((48, 48, 3), (100, 20, 60), np.uint8)
+    (crop,) = crop_faces(image, np.array([[0, 0, 48, 48]], np.float32), rule=CropRule(grey=grey))
+    assert set(crop.ravel().tolist()) == {value}
+
+
+@pytest.mark.parametrize(
+    ("resampling", "method"),
+    [
+        ("cubic", cv2.INTER_CUBIC),
+        ("linear", cv2.INTER_LINEAR),
+        ("lanczos", cv2.INTER_LANCZOS4),
+        ("nearest", cv2.INTER_NEAREST),
+    ],
+)
+def test_how_a_small_face_is_enlarged_and_that_a_large_one_is_averaged(resampling: str, method: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
+    boxes = np.array([[0, 0, 20, 20], [0, 0, 96, 96]], np.float32)
+    small, large = crop_faces(image, boxes, rule=CropRule(resampling=resampling))
+    assert np.array_equal(small, cv2.resize(image[:20, :20], (48, 48), interpolation=method))
+    assert np.abs(large - image.reshape(48, 2, 48, 2).mean((1, 3))).max() <= 0.5
+
+
 def test_every_detector_has_a_rule_or_gets_the_default() -> None:
     assert rule_for("haar") is CROP_RULES["haar"]
     assert rule_for("something else") is DEFAULT_RULE

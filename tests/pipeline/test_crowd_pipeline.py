@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+import facedet
 import pipeline
 from pipeline.crops import CropRule
-from pipeline.crowd_pipeline import CrowdPipeline
+from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
 from pipeline.errors import DetectorError, PhotoError
 from tests.pipeline.factories import (
     BrightnessClassifier,
@@ -103,6 +105,21 @@ def test_faces_under_the_legible_size_get_no_emotion() -> None:
     reading = make_pipeline(min_legible_px=41).read(two_tone())
     assert [face.too_small for face in reading.faces] == [True, True]
     assert [face.too_small for face in make_pipeline(min_legible_px=40).read(two_tone()).faces] == [False, False]
+
+
+def test_the_legible_size_is_the_measured_one_unless_it_is_told() -> None:
+    small = grey_image(99, 99)
+
+    class Small:
+        name = "small"
+
+        def detect(self, images: list[Any]) -> list[facedet.Faces]:
+            sides = (MIN_LEGIBLE_PX, MIN_LEGIBLE_PX - 1)
+            boxes = np.array([[0, 40 * i, side, 40 * i + side] for i, side in enumerate(sides)])
+            return [facedet.Faces.from_raw(boxes, np.array([0.9, 0.8]), (99, 99)) for image in images]
+
+    assert [face.too_small for face in make_pipeline({"small": Small()}).read(small).faces] == [False, True]
+    assert not any(face.too_small for face in make_pipeline({"small": Small()}, min_legible_px=0).read(small).faces)
 
 
 def test_the_crop_rule_is_that_of_the_detector_that_found_the_face() -> None:

@@ -83,6 +83,9 @@ def test_any_probabilities_keep_the_schema(shares: list[float], score: float) ->
     assert sum(data["probabilities"].values()) == pytest.approx(1, abs=0.0005)
 
 
+FACE = make_face().to_dict()
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -90,6 +93,11 @@ def test_any_probabilities_keep_the_schema(shares: list[float], score: float) ->
         ({"schema": "other"}, "expected an object with schema 'crowdmood/1', got 'other'"),
         ({"schema": "crowdmood/1", "photo": "a.jpg"}, r"photo 'a\.jpg': not of schema crowdmood/1: KeyError"),
         ({**make_reading().to_dict(), "faces": [{"box_xyxy": [1]}]}, "expected a face of schema crowdmood/1"),
+        ({**make_reading().to_dict(), "faces": [{**FACE, "probabilities": {}}]}, "expected probabilities of angry,"),
+        ({**make_reading().to_dict(), "faces": [{**FACE, "probabilities": {"joy": 1}}]}, "expected probabilities of"),
+        ({**make_reading().to_dict(), "faces": [{**FACE, "score": float("nan")}]}, "expected a finite number, got nan"),
+        ({**make_reading().to_dict(), "faces": [{**FACE, "box_xyxy": [0, 0, 9, 10**400]}]}, "OverflowError"),
+        ({**make_reading().to_dict(), "width": "200"}, "expected a size in pixels, got '200'"),
     ],
 )
 def test_what_is_no_reading_is_told(data: Any, message: str) -> None:

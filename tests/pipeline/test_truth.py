@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.formats import write_coco, write_coco_emotions
+from pipeline.sinks import read_results
 from pipeline.truth import TrueFace, load_truth, photo_paths
 from tests.pipeline.factories import make_face, make_reading, save_photo
 from tests.pipeline.truths import coco, save_coco
@@ -140,3 +146,60 @@ def test_photos_are_looked_for_in_images_when_there_is_such_a_folder(tmp_path: P
     save_photo(tmp_path / "images" / "a.jpg")
     truth = load_truth(save_coco(tmp_path / "annotations.json", coco([HAPPY])))
     assert photo_paths(truth) == [tmp_path / "images" / "a.jpg"]
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.integers(10**309, 10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+"""Whatever JSON can hold, and Python's NaN and Infinity."""
+DOCUMENTS: list[Any] = [
+    coco([HAPPY, {**HAPPY, "iscrowd": 1}]),
+    coco([{"bbox": [0, 0, 9, 9], "category_id": 2}], names=("surprise", "angry")),
+    make_reading("b.jpg", [make_face(), make_face(emotion_name=None)]).to_dict(),
+]
+
+
+def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value in a document."""
+    yield before
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield from places(below, (*before, key))
+
+
+def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
+    if not place:
+        return by
+    copy = value.copy()
+    copy[place[0]] = replaced(value[place[0]], place[1:], by)
+    return copy
+
+
+@given(data=st.data())
+def test_a_document_with_anything_odd_in_it_is_read_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    document = data.draw(st.sampled_from(DOCUMENTS))
+    for _ in range(2):
+        document = replaced(document, data.draw(st.sampled_from(list(places(document)))), data.draw(ODD))
+    path = tmp_path_factory.mktemp("truth") / "truth.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with contextlib.suppress(DataError):
+        truth = load_truth(path)
+        assert truth.face_count > 0
+        assert all(np.isfinite(photo.boxes_xyxy).all() for photo in truth.photos)
+    with contextlib.suppress(DataError):
+        for reading in read_results(path):
+            assert reading.to_dict()["photo"] == reading.source
+
+
+@given(data=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_whatever_bytes_are_given_are_refused(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("truth") / "truth.json"
+    path.write_bytes(data)
+    with pytest.raises(DataError):
+        load_truth(path)
+    with contextlib.suppress(DataError):
+        assert list(read_results(path)) == []

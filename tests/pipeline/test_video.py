@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import facedet
 from pipeline import video
 from pipeline.cli import app
 from pipeline.errors import MissingExtra, OutputError, UsageError
+from pipeline.journal import STATE_FOLDER, Journal
 from pipeline.video import annotate_video
 from tests.pipeline.factories import BrightnessClassifier, make_chain, tiny_classifier
 
@@ -119,6 +121,31 @@ def test_a_video_that_breaks_off_is_told_and_what_was_seen_is_written(tmp_path: 
     assert summary.problem == (told if promised == 40 else None)
 
 
+def with_broken_frame(path: Path, number: int, frames: int = 40) -> Path:
+    """A video one of whose frames is all zeros."""
+    data = bytearray(make_video(path, frames).read_bytes())
+    place = data.find(b"movi")
+    for _ in range(number + 1):
+        place = data.find(b"00dc", place + 4)
+    size = int.from_bytes(data[place + 4 : place + 8], "little")
+    data[place + 8 : place + 8 + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_video_that_ends_in_a_broken_frame(tmp_path: Path) -> None:
+    summary = run(with_broken_frame(tmp_path / "v.avi", 39), tmp_path / "out")
+    assert (summary.frames, summary.promised, summary.tracks) == (39, 40, 2)
+    assert frames_of(tmp_path / "out/annotated.mp4") == 39
+    assert len(rows_of(tmp_path / "out/faces.csv")) == 2 * 39
+
+
+def test_a_broken_frame_long_before_the_end(tmp_path: Path) -> None:
+    summary = run(with_broken_frame(tmp_path / "v.avi", 20), tmp_path / "out")
+    assert summary.problem == "the video breaks off after 20 of 40 frames"
+    assert frames_of(tmp_path / "out/annotated.mp4") == 20
+
+
 @pytest.mark.parametrize(
     ("frames", "promised", "told"), [(0, 0, True), (50, 100, True), (99, 100, False), (9, 0, False)]
 )
@@ -151,6 +178,26 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
         run(make_video(tmp_path / "v.avi", 3), tmp_path / "file")
 
 
+def test_a_disk_that_takes_no_more_and_an_output_in_use(tmp_path: Path) -> None:
+    source, out = make_video(tmp_path / "v.avi"), tmp_path / "out"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        with pytest.raises(
+            OutputError, match=r"annotated\.mp4: could not be written whole; is the disk full\?|too large"
+        ):
+            run(source, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (out / "annotated.mp4").exists()
+    with Journal(out), pytest.raises(OutputError, match="another run is writing here"):
+        run(source, out)
+    (out / STATE_FOLDER).mkdir()
+    (out / STATE_FOLDER / "0123.part.mp4").write_bytes(b"left by a run that was killed")
+    run(source, out)
+    assert sorted(path.name for path in out.iterdir()) == ["annotated.mp4", "faces.csv", "tracks.csv"]
+
+
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "trackers", None)
     with pytest.raises(MissingExtra, match=r"pip install 'crowdmood\[video\]'"):
@@ -164,3 +211,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("4 frames, 0 faces followed, ")
     assert rows_of(tmp_path / "out/tracks.csv") == []
+
+
+def test_the_command_tells_of_frames_that_are_missing(tmp_path: Path) -> None:
+    weights = tiny_classifier(tmp_path / "tiny.onnx")
+    options = ["-o", str(tmp_path / "out"), "--every", "40", "--emotion", str(weights), "--detector", "haar"]
+    for broken, code, told in ((39, 0, "39 frames of 40 promised, "), (20, 1, "20 frames of 40 promised, ")):
+        source = with_broken_frame(tmp_path / "v.avi", broken)
+        result = CliRunner().invoke(app, ["video", str(source), *options])
+        assert (result.exit_code, result.stdout[: len(told)]) == (code, told)
+    assert "note: the video breaks off after 20 of 40 frames; what was seen is written" in result.stderr

@@ -45,7 +45,8 @@ def model_card(
     """The card as Markdown. ms: milliseconds per face; ece_after: calibration error with a cross-fitted temperature."""
     training: dict[str, Any] = dict(classifier.card.training)
     metrics, config = training.get("metrics", {}), training.get("config", {})
-    told = ("epochs", "batch_size", "optimiser", "lr", "weight_decay", "label_smoothing", "ema_decay", "size_schedule")
+    told = ["epochs", "batch_size", "optimiser", "lr", "weight_decay", "label_smoothing", "ema_decay", "size_schedule"]
+    told += [name for name in ("weights", "teacher", "distill_weight", "mixup") if _matters(name, config)]
     return CARD.format(
         identity=classifier.identity, labels=", ".join(classifier.card.labels), name=classifier.card.name,
         megabytes=weights.stat().st_size / 1e6, ms=ms, train_images=metrics.get("train_images", "unknown"),
@@ -61,6 +62,13 @@ def robustness_table(rows: Sequence[RobustnessRow]) -> str:
     """Change, accuracy and difference in points, as a Markdown table."""
     body = [(row.change, f"{row.accuracy:.4f}", f"{100 * row.difference:+.1f} points") for row in rows]
     return _table([("change", "accuracy", "difference"), *body])
+
+
+def _matters(name: str, config: dict[str, Any]) -> bool:
+    """Whether a setting that is mostly off was on in the run."""
+    if name == "distill_weight":
+        return bool(config.get("teacher"))
+    return bool(config.get(name)) and config[name] != "none"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

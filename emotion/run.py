@@ -85,6 +85,7 @@ class Run:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
         before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         now = json.loads(json.dumps(dataclasses.asdict(config)))
+        before["augmentation"] = {**now["augmentation"], **before.get("augmentation", {})}  # an early run knows fewer
         return [
             f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
             for name, value in before.items()

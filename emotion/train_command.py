@@ -37,7 +37,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images in pixels, from the first epoch on.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="none, mild or strong.")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="none, mild, strong or seam (faces as photos give them).")
+    ] = None,
     mixup: Annotated[float | None, typer.Option(help="Alpha of mixup; 0 is none.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to below 1.")] = None,

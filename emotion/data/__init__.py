@@ -1,6 +1,13 @@
 """Readers of FER-2013 and FER+."""
 
-from emotion.data.fer2013 import FerSplit, count_report, drop_duplicates, load_fer2013, load_split_if_any
+from emotion.data.fer2013 import (
+    FerSplit,
+    count_report,
+    drop_duplicates,
+    load_fer2013,
+    load_split_if_any,
+    warn_of_count,
+)
 from emotion.data.ferplus import FERPLUS_CLASSES, ferplus_majority, load_ferplus_votes
 
 __all__ = [
@@ -12,4 +19,5 @@ __all__ = [
     "load_fer2013",
     "load_ferplus_votes",
     "load_split_if_any",
+    "warn_of_count",
 ]

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes; each is drawn per image. Lengths are fractions of the image side."""
+    """Ranges of the random changes; each is drawn per image. Lengths are fractions of the image side.
+
+    flip, low_resolution, erase, blur and jpeg: share of the images that are changed so. gamma: grey g becomes
+    g ** 2 ** x with x up to `gamma` to either side.
+    """
 
     rotation_degrees: float = 12.0
     scale: float = 0.15
@@ -21,6 +27,9 @@ class Augmentation:
     brightness: float = 0.15
     low_resolution: float = 0.1
     erase: float = 0.2
+    blur: float = 0.0
+    gamma: float = 0.0
+    jpeg: float = 0.0
 
 
 VIEW = 44 / 48
@@ -54,10 +63,16 @@ def augment(
     grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
     out = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     out = _coarsen(out, uniform(0, 1) < how.low_resolution, rng)
+    if how.blur > 0:
+        out = _blur(out, uniform(0, 1) < how.blur, rng)
     gain = 1 + uniform(-how.contrast, how.contrast)
     bias = uniform(-how.brightness, how.brightness)
     mean = out.mean((1, 2, 3))
     out = ((out - mean.view(n, 1, 1, 1)) * gain.view(n, 1, 1, 1) + (mean + bias).view(n, 1, 1, 1)).clamp_(0, 1)
+    if how.gamma > 0:
+        out = out ** (2 ** uniform(-how.gamma, how.gamma)).view(n, 1, 1, 1)
+    if how.jpeg > 0:
+        out = _compress(out, uniform(0, 1) < how.jpeg, rng)
     return _erase(out, uniform(0, 1) < how.erase, rng)
 
 
@@ -67,6 +82,29 @@ def _coarsen(images: torch.Tensor, chosen: torch.Tensor, rng: torch.Generator) -
         side = int(torch.randint(16, 31, (1,), generator=rng))
         small = F.interpolate(images[chosen], (side, side), mode="bilinear", align_corners=False, antialias=True)
         images[chosen] = F.interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
+    return images
+
+
+def _blur(images: torch.Tensor, chosen: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Gaussian blur, one sigma for the chosen images: 0.5 to 2 pixels of a side of 48."""
+    if chosen.any():
+        sigma = float(torch.empty(1).uniform_(0.5, 2, generator=rng)) * images.shape[-1] / 48
+        reach = math.ceil(3 * sigma)
+        weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+        weights = weights / weights.sum()
+        some = F.pad(images[chosen], (reach, reach, reach, reach), mode="replicate")
+        images[chosen] = F.conv2d(F.conv2d(some, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+    return images
+
+
+def _compress(images: torch.Tensor, chosen: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """JPEG at one quality for the chosen images, 20 to 70."""
+    quality = int(torch.randint(20, 71, (1,), generator=rng))
+    for i in chosen.nonzero()[:, 0].tolist():
+        grey = (images[i, 0] * 255).round().to(torch.uint8).numpy()
+        _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.float32)
+        images[i, 0] = torch.from_numpy(decoded / 255)
     return images
 
 

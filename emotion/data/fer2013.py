@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -99,6 +100,13 @@ def count_report(split: str, loaded: FerSplit) -> str | None:
     if len(loaded) == expected:
         return None
     return f"split {split!r} has {len(loaded):,} images; the official FER-2013 has {expected:,}"
+
+
+def warn_of_count(split: str, loaded: FerSplit) -> None:
+    """Log a warning when the number of images differs from the official one."""
+    note = count_report(split, loaded)
+    if note:
+        logging.getLogger(__name__).warning("note: %s", note)
 
 
 def drop_duplicates(train: FerSplit, *held_out: FerSplit) -> tuple[FerSplit, int]:

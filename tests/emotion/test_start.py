@@ -218,7 +218,7 @@ def test_one_command_names_the_whole_recipe(data: Path, earlier: Path, tmp_path:
     assert (config["lr"], config["size_schedule"], config["eval_size"]) == (1.5e-3, [[0.0, 40]], None)
     assert config["augmentation"] == {
         "rotation_degrees": 6, "scale": 0.08, "shift": 0.05, "flip": 0.5, "contrast": 0.15, "brightness": 0.1,
-        "low_resolution": 0.03, "erase": 0,
+        "low_resolution": 0.03, "erase": 0, "blur": 0, "gamma": 0, "jpeg": 0,
     }  # fmt: skip
     assert load_checkpoint(tmp_path / "a").card.input_size == 40
     words = ["train", "--data", str(data), "--ferplus", str(votes), "--config", str(tmp_path / "a" / "config.json")]
@@ -227,4 +227,4 @@ def test_one_command_names_the_whole_recipe(data: Path, earlier: Path, tmp_path:
     assert json.loads((tmp_path / "b" / "config.json").read_text()) == {**config, "seed": 1}
     result = CliRunner().invoke(app, [*words, "--augmentation", "wild", "-o", str(tmp_path / "c")])
     assert result.exit_code == 2
-    assert "error: augmentation 'wild': expected one of none, mild, strong" in result.stderr
+    assert "error: augmentation 'wild': expected one of none, mild, strong, seam" in result.stderr

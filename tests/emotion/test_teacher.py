@@ -63,7 +63,7 @@ def test_a_teacher_that_does_not_know_a_class(tmp_path: Path) -> None:
 
 def test_a_run_learns_from_an_onnx_file_and_a_checkpoint(teacher: Path, tmp_path: Path) -> None:
     data = write_zip(tmp_path / "archive.zip", {"train": make_split(2, 1), "public": make_split(1, 2)})
-    network = write_checkpoint(tmp_path / "run", "cnn1").parent
+    network = write_checkpoint(tmp_path / "run", "mini_xception").parent
     words = ["train", "--data", str(data), "-o", str(tmp_path / "out"), "--model", "mini_xception", "--epochs", "1"]
     words += ["--batch-size", "7", "--teacher", str(teacher), "--teacher", str(network), "--distill-weight", "0.9"]
     result = CliRunner().invoke(app, words)

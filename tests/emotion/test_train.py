@@ -208,6 +208,16 @@ def test_a_folder_takes_one_run_only(data: Path, tmp_path: Path) -> None:
         train(config, data, tmp_path / "run", resume=True)
 
 
+def test_other_counts_than_the_official_ones_are_told(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(dataclasses.replace(TINY, epochs=1), data, tmp_path / "run")
+    assert [record.getMessage() for record in caplog.records] == [
+        "note: split 'train' has 21 images; the official FER-2013 has 28,709",
+        "note: split 'public' has 14 images; the official FER-2013 has 3,589",
+    ]
+
+
 def test_too_few_images_and_no_images_of_a_class(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="21 images to train on, fewer than one batch of 64"):
         train(dataclasses.replace(TINY, batch_size=64), data, tmp_path / "run")
@@ -299,6 +309,26 @@ def test_a_certain_flip_mirrors() -> None:
     images = torch.from_numpy(make_split(1).images).unsqueeze(1).float() / 255
     flipped = augment(images, 48, dataclasses.replace(PLAIN, flip=1.0), torch.Generator(), view=1.0)
     assert torch.allclose(flipped, images.flip(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["low_resolution", "blur", "jpeg", "gamma", "erase"])
+def test_each_change_changes_images_and_is_repeatable(change: str) -> None:
+    images = torch.from_numpy(make_split(2).images).unsqueeze(1).float() / 255
+    how = dataclasses.replace(PLAIN, **{change: 1.0})
+    first, second = (augment(images, 48, how, torch.Generator().manual_seed(3), view=1.0) for _ in range(2))
+    assert torch.equal(first, second)
+    assert (first - images).abs().flatten(1).amax(1).min() > 0.01
+    assert (first.min() >= 0, first.max() <= 1) == (True, True)
+    if change in ("low_resolution", "blur", "jpeg"):
+        assert (first.mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() < 0.02
+
+
+def test_gamma_is_a_power_of_the_grey() -> None:
+    images = torch.full((200, 1, 4, 4), 0.5)
+    changed = augment(images, 4, dataclasses.replace(PLAIN, gamma=1.0), torch.Generator().manual_seed(0), view=1.0)
+    assert (changed - changed[:, :, :1, :1]).abs().max() < 1e-6
+    assert changed.min() == pytest.approx(0.25, abs=0.01)
+    assert changed.max() == pytest.approx(0.5**0.5, abs=0.01)
 
 
 def test_mixed_precision_trains_and_keeps_float32_weights(data: Path, tmp_path: Path) -> None:

@@ -295,6 +295,8 @@ def test_the_command(mosaic: Path, tmp_path: Path) -> None:
     figures = json.loads(result.stdout)
     assert [s["total"]["correct"] for s in figures["settings"]] == [1, 0]
     assert figures["settings"][1]["gain"]["value"] == -1
+    named = runner.invoke(app, [*options, "--detector", "haar", "haar", "--json"])
+    assert [s["setting"] for s in json.loads(named.stdout)["settings"]] == ["haar", "haar"]
     text = runner.invoke(app, [*options, "--detector", "haar", "--report", str(tmp_path / "report")])
     assert text.exit_code == 0, text.output
     assert text.stdout.startswith("1 photos, 1 faces\n\nhaar (haar, tiny@")

@@ -135,11 +135,14 @@ def test_reproduce_writes_the_table(data: Path, tmp_path: Path) -> None:
     assert (result.exit_code, "model 'fer_resnet': expected one of knn" in result.stderr) == (2, True)
 
 
-def test_card_tells_what_was_measured(data: Path, weights: Path, tmp_path: Path) -> None:
+def test_card_tells_what_was_measured(data: Path, tmp_path: Path) -> None:
+    config = {"lr": 0.1, "weights": "earlier/last.pt@0a1b", "teacher": [], "distill_weight": 0.5, "mixup": 0.0}
+    weights = write_onnx(tmp_path / "linear.onnx", training={"config": config, "metrics": {"train_images": 14}})
     out = tmp_path / "card.md"
     result = RUNNER.invoke(app, ["card", str(weights), "--data", str(data), "-o", str(out)])
     assert result.exit_code == 0, result.output
     text = out.read_text()
+    assert "the run: lr 0.1, weights earlier/last.pt@0a1b\n" in text
     for part in ("# linear@", "| accuracy | 1.0000 |", "| JPEG quality 30 |", "ms per face on one thread"):
         assert part in text
 

@@ -95,6 +95,18 @@ def test_checkpoints_say_what_a_run_started_from_also_after_a_resume(data: Path,
     assert json.loads((tmp_path / "second" / "config.json").read_text())["weights"] == str(first)
 
 
+def test_a_run_of_a_time_with_fewer_settings_resumes(data: Path, tmp_path: Path) -> None:
+    train(TINY, data, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["mixup"], config["augmentation"]["blur"]
+    path.write_text(json.dumps(config))
+    train(TINY, data, tmp_path / "run", resume=True)
+    other = dataclasses.replace(TINY, augmentation=Augmentation())
+    with pytest.raises(ConfigError, match=r"augmentation .* resumes only with the same"):
+        train(other, data, tmp_path / "run", resume=True)
+
+
 def test_weights_that_do_not_fit_say_what_differs(data: Path, earlier: Path, tmp_path: Path) -> None:
     four = ("happy", "sad", "surprise", "neutral")
 

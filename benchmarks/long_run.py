@@ -41,8 +41,8 @@ def measure(photos: Path, out: Path, options: list[str]) -> tuple[dict[str, floa
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):
         raise SystemExit(f"the run failed with exit code {process.returncode}")
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return json.loads(text), usage.ru_maxrss / unit
+    unit = 1 if sys.platform == "darwin" else 1024
+    return json.loads(text), usage.ru_maxrss * unit / 1e6
 
 
 def main() -> None:
@@ -54,9 +54,15 @@ def main() -> None:
     parser.add_argument("--photos", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
-    model = ["--emotion", arguments.emotion, *(["--detector", arguments.detector] if arguments.detector else [])]
+    model = [
+        "--no-fallback",
+        "--emotion",
+        arguments.emotion,
+        *(["--detector", arguments.detector] if arguments.detector else []),
+    ]
     machine = platform.processor() or platform.machine()
-    print(f"{machine}, {os.cpu_count()} cores, {arguments.threads} thread(s) per model\n")
+    load = os.getloadavg()[0]
+    print(f"{machine}, {os.cpu_count()} cores, load {load:.1f}, {arguments.threads} thread(s) per model and worker\n")
     print("| photos | workers | photos per second | faces | peak memory, MB |")
     print("|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:

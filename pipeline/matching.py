@@ -25,14 +25,13 @@ _RECALLS = np.linspace(0, 1, 101)
 class Matches:
     """N judged faces and D detections of all photos; detections on a face that is not judged are left out.
 
-    photos: their number. face_photo, det_photo: int64, each one's photo. face_px, det_px: float64, mean side in pixels.
+    face_photo, det_photo: int64, each one's photo. face_px, det_px: float64, mean side in pixels.
     face_label: int64 [N], column of EMOTIONS. face_found: bool [N]. face_said: int64 [N], the emotion that was
     claimed, -1 where none was (missed, or found but too small). det_label: int64 [D], emotion of the true face it
     found, -1 for a false alarm. det_said: int64 [D], -1 for none. det_score: float64 [D]. det_shares: float64 [D, 7],
     probabilities, 0 where no emotion is claimed.
     """
 
-    photos: int
     face_photo: Ints
     face_px: Floats
     face_label: Ints
@@ -52,7 +51,7 @@ def match_readings(
     """Match every photo's reading, in the order of `truth`. Sizes and names are the caller's to check."""
     rows = [_match_photo(i, *pair, min_iou) for i, pair in enumerate(zip(truth, readings, strict=True))]
     columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-    return Matches(len(rows), *columns)
+    return Matches(*columns)
 
 
 def match_boxes(

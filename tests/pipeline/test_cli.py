@@ -88,7 +88,17 @@ def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Pat
     damaged.write_bytes(weights.read_bytes()[:100])
     result = runner.invoke(app, command(photos, tmp_path / "out", damaged))
     assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
     assert "damaged.onnx" in result.stderr
+    onnx = pytest.importorskip("onnx")
+    foreign = onnx.load(weights)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    result = runner.invoke(app, command(photos, tmp_path / "out", tmp_path / "foreign.onnx"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert "foreign.onnx" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_photos_exits_2(tmp_path: Path, weights: Path) -> None:

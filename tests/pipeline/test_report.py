@@ -21,7 +21,8 @@ from pipeline.sinks import write_picture, write_results
 from tests.pipeline.factories import grey_image, make_face, make_reading
 
 HOSTILE = "</script><script>alert(1)</script>.jpg"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture

@@ -172,6 +172,29 @@ def test_what_is_no_video(tmp_path: Path) -> None:
             run(tmp_path / name, tmp_path / "out")
 
 
+def test_a_webcam_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^97: no webcam of that number answers$"):
+        run("97", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_live_window_until_q_is_pressed_or_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    summary = run(make_video(tmp_path / "v.avi"), tmp_path / "out", show=True)
+    assert (summary.frames, summary.problem, shown) == (3, None, [(120, 200, 3)] * 3)
+
+    def no_screen(*_: object) -> None:
+        raise cv2.error("no display")
+
+    monkeypatch.setattr(cv2, "imshow", no_screen)
+    with pytest.raises(UsageError, match="--show: no window can be opened here"):
+        run(tmp_path / "v.avi", tmp_path / "other", show=True)
+
+
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):

@@ -8,13 +8,17 @@ export PHOTOS OUT
 # Real data, see datasets/README.md
 ifdef CROWDMOOD_DATASETS
 FER2013 ?= $(CROWDMOOD_DATASETS)/fer2013/archive.zip
+FERPLUS ?= $(CROWDMOOD_DATASETS)/fer2013/ferplus_votes.csv
+WIDER_TRAIN ?= $(CROWDMOOD_DATASETS)/wider_face/train
 WIDER ?= $(CROWDMOOD_DATASETS)/wider_face/dev
 else
 FER2013 ?= datasets/fer2013/data/archive.zip
+FERPLUS ?= datasets/fer2013/data/ferplus_votes.csv
+WIDER_TRAIN ?= datasets/wider_face/data/train
 WIDER ?= datasets/wider_face/data/dev
 endif
 
-.PHONY: help demo test check format bench reproduce clean
+.PHONY: help demo test check format bench reproduce retrain-emotion retrain-compact clean
 
 help:
 	@echo "make demo [PHOTOS=photo-or-folder] [OUT=folder]   faces and emotions on a photo, in .venv without torch"
@@ -22,6 +26,8 @@ help:
 	@echo "make check                                        ruff and mypy --strict, in .venv-test"
 	@echo "make bench [WIDER=folder]                         face detectors side by side: accuracy, time, memory"
 	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
+	@echo "make retrain-emotion [FER2013= FERPLUS=]          the recipe of the shipped classifier (hours)"
+	@echo "make retrain-compact DATATURKS= MASKS= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
 	@echo "make format                                       let ruff mend what it can"
 	@echo "make clean                                        remove both environments and all caches"
 
@@ -63,6 +69,19 @@ bench: .venv-test/.installed
 
 reproduce: .venv-test/.installed
 	.venv-test/bin/emotion reproduce --data "$(FER2013)"
+
+EMOTION_TRAIN = .venv-test/bin/emotion train --data "$(FER2013)" --ferplus "$(FERPLUS)" --resume
+retrain-emotion: .venv-test/.installed
+	$(EMOTION_TRAIN) --epochs 19 -o runs/emotion-1
+	$(EMOTION_TRAIN) --epochs 17 --lr 1.5e-3 --size 40 --augmentation mild --weights runs/emotion-1/last.pt -o runs/emotion-2
+	$(EMOTION_TRAIN) --epochs 9 --lr 8e-4 --size 40 --augmentation seam --weights runs/emotion-2/last.pt -o runs/emotion-3
+	.venv-test/bin/emotion export runs/emotion-3 -o runs/emotion.onnx --data "$(FER2013)"
+
+# DATATURKS and MASKS: folders that `facedet prepare dataturks` and `facedet prepare voc` have written.
+COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
+retrain-compact: .venv-test/.installed
+	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
+	$(COMPACT_TRAIN) --weights runs/compact-1/best.onnx --freeze-stem --face-px 8 288 --epochs 54 --lr 1.5e-3 --out runs/compact-2
 
 clean:
 	rm -rf .venv .venv-test .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -15,7 +15,7 @@ MILD = Augmentation(
     rotation_degrees=6, scale=0.08, shift=0.05, flip=0.5, contrast=0.15, brightness=0.1, low_resolution=0.03, erase=0
 )
 """For a network that underfits, or one that goes on from an earlier run."""
-SEAM = dataclasses.replace(MILD, shift=0.08, scale=0.12, low_resolution=0.1, blur=0.1, gamma=0.7, jpeg=0.1)
+SEAM = Augmentation(blur=0.05, gamma=0.4, jpeg=0.05)
 """For faces as photos and detectors give them: boxes that are off, small, blurred, compressed, dark and light faces."""
 AUGMENTATIONS = {"none": PLAIN, "mild": MILD, "strong": Augmentation(), "seam": SEAM}
 

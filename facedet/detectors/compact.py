@@ -1,8 +1,8 @@
 """`compact` on onnxruntime: passes over a photo at the right sizes, merged into one set of faces.
 
-A photo within NATIVE_SIDE_PX is read as it is and, above TWICE_FROM_PX, again at half size. A larger one is read in
-overlapping tiles at full resolution, for its small faces, and once reduced, for the large ones; memory is bounded by a
-tile. Needs no torch.
+A photo within NATIVE_SIDE_PX is read as it is and, above TWICE_FROM_PX, again at half size for its large faces. A
+larger one is read in overlapping tiles at full resolution, for its small faces, and once reduced, for the large ones;
+memory is bounded by a tile. Needs no torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ PAD_GREY = 114
 MIN_INPUT_PX = 96
 """Tiny photos get a border, so that a face may fill them."""
 NATIVE_SIDE_PX = 1664
-TWICE_FROM_PX = 768
+TWICE_FROM_PX = 320
 """Photos with a longer side are also read at half size, for faces larger than the network saw in training."""
+FULL_LOOK_PX = (0.0, 400.0)
+REDUCED_LOOK_PX = (24.0, float("inf"))
+"""Sizes of the boxes, in pixels of the look, that count where a photo is looked at in two sizes: each leaves out
+what the other sees better. The best of five pairs on wider_face/dev: 0.769 / 0.769 / 0.656, without 0.762 / 0.768 /
+0.648."""
+ANY_SIZE_PX = (0.0, float("inf"))
 TILE_PX = 1280
 TILE_OVERLAP_PX = 192
 REDUCED_SIDE_PX = 1024
@@ -45,7 +51,8 @@ MODEL_PROPERTY = "crowdmood.detector"
 class _Pass:
     """One look at a part of a photo: pixels = (photo pixels - offset) * scale + border.
 
-    cut_sides: whether the left, top, right and bottom end of the view cut through the photo.
+    cut_sides: whether the left, top, right and bottom end of the view cut through the photo. size_px: smallest and
+    largest face, as the root of its area in pixels of the view, that the view is trusted with.
     """
 
     photo: int
@@ -54,6 +61,7 @@ class _Pass:
     offset_xy: tuple[int, int]
     border_px: int
     cut_sides: tuple[bool, bool, bool, bool]
+    size_px: tuple[float, float] = ANY_SIZE_PX
 
 
 class CompactDetector:
@@ -107,12 +115,14 @@ class CompactDetector:
         boxes = output[:, 1:]
         height, width = view.pixels.shape[:2]
         left, top, right, bottom = view.cut_sides
-        whole = ~(
+        kept = ~(
             (left & (boxes[:, 0] < 2)) | (top & (boxes[:, 1] < 2))
             | (right & (boxes[:, 2] > width - 2)) | (bottom & (boxes[:, 3] > height - 2))
         )  # fmt: skip
-        boxes = (boxes[whole] - view.border_px) / view.scale + np.array(view.offset_xy * 2, np.float32)
-        scores = 1 / (1 + np.exp(-output[whole, :1]))
+        size = np.sqrt(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=0))
+        kept &= (size >= view.size_px[0]) & (size <= view.size_px[1])
+        boxes = (boxes[kept] - view.border_px) / view.scale + np.array(view.offset_xy * 2, np.float32)
+        scores = 1 / (1 + np.exp(-output[kept, :1]))
         return np.concatenate([boxes, scores], 1).astype(np.float32)
 
     def _merge(self, parts: list[npt.NDArray[np.float32]], image: Image) -> Faces:
@@ -140,18 +150,19 @@ def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]
     if side <= NATIVE_SIDE_PX:
         border = max(0, -(-(MIN_INPUT_PX - side) // 2))
         pixels = image if border == 0 else _bordered(image, border, border, border, border)
-        yield _Pass(photo, pixels, 1.0, (0, 0), border, uncut)
-        if side > TWICE_FROM_PX:
+        twice = side > TWICE_FROM_PX
+        yield _Pass(photo, pixels, 1.0, (0, 0), border, uncut, FULL_LOOK_PX if twice else ANY_SIZE_PX)
+        if twice:
             pixels, ratio = _reduced(image, side // 2)
-            yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
+            yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
         return
     pixels, ratio = _reduced(image, REDUCED_SIDE_PX)
-    yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
+    yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
     for y in _starts(height):
         for x in _starts(width):
             tile = image[y : y + TILE_PX, x : x + TILE_PX]
             cut = (x > 0, y > 0, x + TILE_PX < width, y + TILE_PX < height)
-            yield _Pass(photo, tile, 1.0, (x, y), 0, cut)
+            yield _Pass(photo, tile, 1.0, (x, y), 0, cut, FULL_LOOK_PX)
 
 
 def load_compact(

@@ -79,7 +79,9 @@ def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> C
     """Settings to go on from trained weights with that many photos and a few hundred boxes: minutes on a processor."""
     steps = max(photos // max(batch_size, 1), 1)
     epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
-    return CompactConfig(epochs=epochs, batch_size=batch_size, lr=4e-4, warmup_steps=50, ema_decay=0.99)
+    return CompactConfig(
+        epochs=epochs, batch_size=batch_size, lr=1e-4, warmup_steps=50, ema_decay=0.99, freeze_stem=True
+    )
 
 
 def train_compact(

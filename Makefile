@@ -77,11 +77,12 @@ retrain-emotion: .venv-test/.installed
 	$(EMOTION_TRAIN) --epochs 9 --lr 8e-4 --size 40 --augmentation seam --weights runs/emotion-2/last.pt -o runs/emotion-3
 	.venv-test/bin/emotion export runs/emotion-3 -o runs/emotion.onnx --data "$(FER2013)"
 
-# DATATURKS and MASKS: folders that `facedet prepare dataturks` and `facedet prepare voc` have written.
+# DATATURKS and MASKS: folders that `facedet prepare dataturks` and `facedet prepare voc --split 1,0,0` have written.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
 retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
-	$(COMPACT_TRAIN) --weights runs/compact-1/best.onnx --freeze-stem --face-px 8 288 --epochs 54 --lr 1.5e-3 --out runs/compact-2
+	$(COMPACT_TRAIN) --weights runs/compact-1/best.onnx --freeze-stem --face-px 8 288 --epochs 54 --lr 1.5e-3 \
+	    --warmup-steps 300 --ema-decay 0.998 --out runs/compact-2
 
 clean:
 	rm -rf .venv .venv-test .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -83,9 +83,10 @@ def main(options: argparse.Namespace) -> int:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
-    root = os.environ.get("CROWDMOOD_DATASETS", "datasets/fer2013/data")
+    root = os.environ.get("CROWDMOOD_DATASETS")
+    fer = Path(root, "fer2013", "archive.zip") if root else Path("datasets/fer2013/data/archive.zip")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fer", nargs="?", type=Path, default=Path(root, "fer2013", "archive.zip"), metavar="FER")
+    parser.add_argument("fer", nargs="?", type=Path, default=fer, metavar="FER")
     parser.add_argument("--emotion", default="default")
     parser.add_argument("--split", choices=("train", "public", "private"), default="public")
     parser.add_argument("--resampling", nargs="+", choices=get_args(Resampling), default=[CropRule().resampling],

@@ -35,7 +35,7 @@ def train(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate for this batch size. Default 0.0025; compact 0.0004, from none 0.002."),
+        typer.Option(help="Learning rate for this batch size. Default 0.0025; compact 0.0001, from none 0.002."),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Default 0.0001, compact 0.03.")] = None,
     warmup_steps: Annotated[
@@ -64,7 +64,8 @@ def train(
         typer.Option(help="compact: of the moving average, which is what is kept. Default 0.99, from none 0.998."),
     ] = None,
     freeze_stem: Annotated[
-        bool | None, typer.Option(help="compact: leave the first two convolutions as they are: a fifth faster.")
+        bool | None,
+        typer.Option(help="compact: leave the first two convolutions as they are. Default yes, from none no."),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
     preset: Annotated[str | None, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = None,

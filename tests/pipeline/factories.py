@@ -153,3 +153,8 @@ def tiny_classifier(path: Path) -> Path:
     helper.set_model_props(model, card.to_properties())
     onnx.save(model, path)
     return path
+
+
+def annotate_command(photos: Path | str, out: Path, weights: Path, *options: str) -> list[str]:
+    """The words of a run of `crowdmood annotate` with haar."""
+    return ["annotate", str(photos), "-o", str(out), "--emotion", str(weights), "--detector", "haar", *options]

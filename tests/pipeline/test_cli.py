@@ -12,31 +12,14 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.sinks import read_results
-from tests.pipeline.factories import save_photo, tiny_classifier
+from tests.pipeline.factories import annotate_command
 
 ROOT = Path(__file__).resolve().parents[2]
 runner = CliRunner()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_classifier(tmp_path_factory.mktemp("weights") / "tiny.onnx")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    for i in range(3):
-        save_photo(folder / f"{i}.jpg", value=60 * i)
-    return folder
-
-
-def command(photos: Path, out: Path, weights: Path, *options: str) -> list[str]:
-    return ["annotate", str(photos), "-o", str(out), "--emotion", str(weights), "--detector", "haar", *options]
-
-
 def test_a_good_run(photos: Path, tmp_path: Path, weights: Path) -> None:
-    result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights))
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("3 photos, 0 faces, 0 errors, ")
     assert result.stderr == ""
@@ -46,16 +29,16 @@ def test_a_good_run(photos: Path, tmp_path: Path, weights: Path) -> None:
 
 
 def test_quiet_and_json(photos: Path, tmp_path: Path, weights: Path) -> None:
-    quiet = runner.invoke(app, command(photos, tmp_path / "out", weights, "--quiet"))
+    quiet = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights, "--quiet"))
     assert (quiet.exit_code, quiet.output) == (0, "")
-    result = runner.invoke(app, command(photos, tmp_path / "out", weights, "--json"))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights, "--json"))
     summary = json.loads(result.stdout)
     assert (summary["photos"], summary["errors"], summary["out"]) == (3, 0, str(tmp_path / "out"))
 
 
 def test_one_bad_photo_exits_1_and_the_others_are_there(photos: Path, tmp_path: Path, weights: Path) -> None:
     (photos / "1.jpg").write_text("no photo")
-    result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights))
     assert result.exit_code == 1
     assert "error: 1.jpg: not a JPEG" in result.stdout
     assert [bool(reading.error) for reading in read_results(tmp_path / "out/results.jsonl")] == [False, True, False]
@@ -76,7 +59,7 @@ def test_one_bad_photo_exits_1_and_the_others_are_there(photos: Path, tmp_path: 
     ],
 )
 def test_bad_usage_exits_2(options: list[str], message: str, photos: Path, tmp_path: Path, weights: Path) -> None:
-    result = runner.invoke(app, command(photos, tmp_path / "out", weights, *options))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights, *options))
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
@@ -86,7 +69,7 @@ def test_bad_usage_exits_2(options: list[str], message: str, photos: Path, tmp_p
 def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Path, weights: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(weights.read_bytes()[:100])
-    result = runner.invoke(app, command(photos, tmp_path / "out", damaged))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", damaged))
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert "damaged.onnx" in result.stderr
@@ -94,7 +77,7 @@ def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Pat
     foreign = onnx.load(weights)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
-    result = runner.invoke(app, command(photos, tmp_path / "out", tmp_path / "foreign.onnx"))
+    result = runner.invoke(app, annotate_command(photos, tmp_path / "out", tmp_path / "foreign.onnx"))
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert "foreign.onnx" in result.stderr
@@ -102,7 +85,7 @@ def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Pat
 
 
 def test_a_folder_without_photos_exits_2(tmp_path: Path, weights: Path) -> None:
-    result = runner.invoke(app, command(tmp_path, tmp_path / "out", weights))
+    result = runner.invoke(app, annotate_command(tmp_path, tmp_path / "out", weights))
     assert result.exit_code == 2
     assert "error: no photos in" in result.stderr
 
@@ -120,7 +103,7 @@ def test_a_detector_that_cannot_load_falls_back_with_a_warning(
         return real(name, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(facedet, "load_detector", load)
-    arguments = command(photos, tmp_path / "out", weights, "--detector", "compact")
+    arguments = annotate_command(photos, tmp_path / "out", weights, "--detector", "compact")
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0
     assert result.stderr == "warning: compact could not be loaded: compact.onnx: damaged; haar is used instead\n"
@@ -137,7 +120,7 @@ def test_an_output_in_use_is_refused(photos: Path, tmp_path: Path, weights: Path
     from pipeline.journal import Journal
 
     with Journal(tmp_path / "out"):
-        result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+        result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights))
     assert result.exit_code == 2
     assert "another run is writing here" in result.stderr
 
@@ -153,10 +136,10 @@ def test_ctrl_c_says_how_to_go_on(photos: Path, tmp_path: Path, weights: Path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", interrupted)
-        result = runner.invoke(app, command(photos, tmp_path / "out", weights))
+        result = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights))
     assert result.exit_code == 130
     assert "stopped; 0 of 3 photos are done: the same command with --resume goes on" in result.stderr
-    resumed = runner.invoke(app, command(photos, tmp_path / "out", weights, "--resume"))
+    resumed = runner.invoke(app, annotate_command(photos, tmp_path / "out", weights, "--resume"))
     assert resumed.exit_code == 0
     assert "note: going on after 3 of 3 photos" in resumed.stderr
 
@@ -177,6 +160,6 @@ def test_annotate_never_imports_torch(photos: Path, tmp_path: Path, weights: Pat
         "result = CliRunner().invoke(app, sys.argv[1:])\n"
         "print(result.exit_code, sorted({'torch', 'torchvision', 'supervision', 'onnx'} & set(sys.modules)))"
     )
-    words = [sys.executable, "-c", code, *command(photos, tmp_path / "out", weights)]
+    words = [sys.executable, "-c", code, *annotate_command(photos, tmp_path / "out", weights)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "0 []\n"

@@ -16,29 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.pipeline.factories import corner_image, encoded, save_photo, tiny_classifier
+from tests.pipeline.factories import annotate_command, corner_image, encoded, save_photo
 from tests.pipeline.truths import coco
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_classifier(tmp_path_factory.mktemp("weights") / "tiny.onnx")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    for i in range(3):
-        save_photo(folder / f"{i}.jpg", value=60 * i)
-    return folder
-
-
-def command(photos: Path | str, out: Path, weights: Path, *options: str) -> list[str]:
-    return ["annotate", str(photos), "-o", str(out), "--emotion", str(weights), "--detector", "haar", *options]
 
 
 def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
@@ -56,7 +37,7 @@ def test_a_real_process(photos: Path, tmp_path: Path, weights: Path) -> None:
     long = "x" * 251 + ".png"
     for name in ("é 東.png", long):
         (photos / name).write_bytes(encoded(corner_image(), "PNG"))
-    process = start(command(photos, tmp_path / "out", weights))
+    process = start(annotate_command(photos, tmp_path / "out", weights))
     stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
     assert stdout.startswith("5 photos, ")
@@ -71,12 +52,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path, weights: Path) -> None:
     for i in range(60):
         save_photo(tmp_path / f"photos/{i:02d}.png", 320, 240, 4 * i)
-    plain = start(command(tmp_path / "photos", tmp_path / "plain", weights, "--no-timing"))
+    plain = start(annotate_command(tmp_path / "photos", tmp_path / "plain", weights, "--no-timing"))
     plain.communicate(timeout=300)
     assert plain.returncode == 0
     seed = random.randrange(10**6)
     moments = random.Random(seed)
-    arguments = command(tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume", "--workers", "2")
+    arguments = annotate_command(
+        tmp_path / "photos", tmp_path / "killed", weights, "--no-timing", "--resume", "--workers", "2"
+    )
     journal = tmp_path / "killed/.crowdmood/journal.jsonl"
     kills = 0
     for _ in range(4):
@@ -98,7 +81,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(tmp_path: Path,
 def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
     for i in range(80):
         save_photo(tmp_path / f"photos/{i:02d}.png", 640, 480, 3 * i)
-    process = start(command(tmp_path / "photos", tmp_path / "out", weights), preexec_fn=hear_ctrl_c)
+    process = start(annotate_command(tmp_path / "photos", tmp_path / "out", weights), preexec_fn=hear_ctrl_c)
     journal = tmp_path / "out/.crowdmood/journal.jsonl"
     while process.poll() is None and not (journal.exists() and b"readings" in journal.read_bytes()):
         time.sleep(0.01)
@@ -110,7 +93,7 @@ def test_ctrl_c_on_a_real_process(tmp_path: Path, weights: Path) -> None:
 
 
 def test_ctrl_c_while_paths_are_awaited(tmp_path: Path, weights: Path) -> None:
-    process = start(command("-", tmp_path / "out", weights), stdin=subprocess.PIPE, preexec_fn=hear_ctrl_c)
+    process = start(annotate_command("-", tmp_path / "out", weights), stdin=subprocess.PIPE, preexec_fn=hear_ctrl_c)
     assert process.stdin is not None
     process.stdin.write("a.jpg\n" * 20_000)  # more than a pipe holds: the process is reading, or this would not return
     process.stdin.flush()
@@ -123,12 +106,12 @@ def test_ctrl_c_while_paths_are_awaited(tmp_path: Path, weights: Path) -> None:
 
 
 def test_standard_input_that_ends_within_a_path_or_is_closed(photos: Path, tmp_path: Path, weights: Path) -> None:
-    process = start(command("-", tmp_path / "cut", weights), stdin=subprocess.PIPE)
+    process = start(annotate_command("-", tmp_path / "cut", weights), stdin=subprocess.PIPE)
     stdout, stderr = process.communicate(f"{photos}/0.jpg\n{photos}/1.j", timeout=300)
     assert (process.returncode, stderr) == (1, "")
     assert stdout.startswith("2 photos, 0 faces, 1 error, ")
     assert "1.j: cannot be opened: No such file or directory" in stdout
-    closed = start(command("-", tmp_path / "closed", weights), stdin=None, preexec_fn=lambda: os.close(0))
+    closed = start(annotate_command("-", tmp_path / "closed", weights), stdin=None, preexec_fn=lambda: os.close(0))
     _, stderr = closed.communicate(timeout=300)
     assert (closed.returncode, stderr) == (2, "error: standard input: cannot be read: it is closed\n")
 
@@ -137,7 +120,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, weights: Path) -> None:
     """A limit on the size of files: writing fails in the system, in the middle of a line of the journal."""
     for i in range(30):
         save_photo(tmp_path / f"photos/{i:02d}.png", 64, 48, 8 * i)
-    arguments = command(tmp_path / "photos", tmp_path / "full", weights, "--no-timing", "--resume")
+    arguments = annotate_command(tmp_path / "photos", tmp_path / "full", weights, "--no-timing", "--resume")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # noqa: E731
     full = start(arguments, preexec_fn=limit)
     _, stderr = full.communicate(timeout=300)
@@ -146,7 +129,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, weights: Path) -> None:
     assert stderr.endswith("of 30 photos are done: the same command with --resume goes on from there\n")
     assert not (tmp_path / "full/results.jsonl").exists()
     for out in ("full", "plain"):
-        words = command(tmp_path / "photos", tmp_path / out, weights, "--no-timing", "--resume")
+        words = annotate_command(tmp_path / "photos", tmp_path / out, weights, "--no-timing", "--resume")
         process = start(words)
         process.communicate(timeout=300)
         assert process.returncode == 0
@@ -156,11 +139,11 @@ def test_a_disk_that_takes_no_more(tmp_path: Path, weights: Path) -> None:
 def test_two_processes_on_one_output(tmp_path: Path, weights: Path) -> None:
     for i in range(40):
         save_photo(tmp_path / f"photos/{i:02d}.png", 320, 240, 3 * i)
-    first = start(command(tmp_path / "photos", tmp_path / "out", weights))
+    first = start(annotate_command(tmp_path / "photos", tmp_path / "out", weights))
     while first.poll() is None and not (tmp_path / "out/.crowdmood/journal.jsonl").exists():
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)
-    second = start(command(tmp_path / "photos", tmp_path / "out", weights))
+    second = start(annotate_command(tmp_path / "photos", tmp_path / "out", weights))
     _, stderr = second.communicate(timeout=300)
     first.send_signal(signal.SIGKILL)
     told = f"error: {tmp_path}/out: another run is writing here; wait for it, or choose another folder\n"
@@ -189,7 +172,7 @@ def test_a_progress_bar_on_a_terminal_only(photos: Path, tmp_path: Path, weights
     rows = [{"bbox": [0, 0, 40, 40], "attributes": {"emotion": "happy"}}]
     (photos / "truth.json").write_text(json.dumps(coco(rows, file_name="0.jpg", width=100, height=60)))
     measure = ["evaluate", "haar", "--truth", str(photos / "truth.json"), "--emotion", str(weights)]
-    annotate = command(photos, tmp_path / "out", weights)
+    annotate = annotate_command(photos, tmp_path / "out", weights)
     for words, bar in ((measure, b"2/2"), (annotate, b"3/3"), ([*annotate, "--quiet"], None)):
         with terminal() as (end, seen):
             process = start(words, stderr=end)

@@ -77,7 +77,7 @@ retrain-emotion: .venv-test/.installed
 	$(EMOTION_TRAIN) --epochs 9 --lr 8e-4 --size 40 --augmentation seam --weights runs/emotion-2/last.pt -o runs/emotion-3
 	.venv-test/bin/emotion export runs/emotion-3 -o runs/emotion.onnx --data "$(FER2013)"
 
-# DATATURKS and MASKS: folders that `facedet prepare dataturks` and `facedet prepare voc --split 1,0,0` have written.
+# DATATURKS and MASKS: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
 retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1

@@ -18,7 +18,7 @@ WIDER_TRAIN ?= datasets/wider_face/data/train
 WIDER ?= datasets/wider_face/data/dev
 endif
 
-.PHONY: help demo test check format bench reproduce retrain-emotion retrain-compact clean
+.PHONY: help demo test check format bench reproduce retrain-emotion retrain-compact retrain-faster-rcnn clean
 
 help:
 	@echo "make demo [PHOTOS=photo-or-folder] [OUT=folder]   faces and emotions on a photo, in .venv without torch"
@@ -28,6 +28,7 @@ help:
 	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
 	@echo "make retrain-emotion [FER2013= FERPLUS=]          the recipe of the shipped classifier (hours)"
 	@echo "make retrain-compact DATATURKS= MASKS= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
+	@echo "make retrain-faster-rcnn DATATURKS= [WIDER_TRAIN=]      the recipe of the Faster R-CNN in docs/faster_rcnn.md (an hour)"
 	@echo "make format                                       let ruff mend what it can"
 	@echo "make clean                                        remove both environments and all caches"
 
@@ -83,6 +84,14 @@ retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
 	$(COMPACT_TRAIN) --weights runs/compact-1/best.onnx --freeze-stem --face-px 8 288 --epochs 54 --lr 1.5e-3 \
 	    --warmup-steps 300 --ema-decay 0.998 --out runs/compact-2
+
+FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
+    --test-short-px 640 --test-long-px 1067 --resume
+retrain-faster-rcnn: .venv-test/.installed
+	$(FASTER_RCNN_TRAIN) --weights bundled --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --data "$(DATATURKS)" --data "$(DATATURKS)" \
+	    --steps 1600 --lr 0.02 --warmup-steps 150 --eval-every 800 --out runs/faster-rcnn-1
+	$(FASTER_RCNN_TRAIN) --weights runs/faster-rcnn-1/model_best.pth --data "$(DATATURKS)" \
+	    --steps 360 --lr 0.01 --warmup-steps 30 --eval-every 120 --out runs/faster-rcnn-2
 
 clean:
 	rm -rf .venv .venv-test .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -86,7 +86,7 @@ retrain-compact: .venv-test/.installed
 	    --warmup-steps 300 --ema-decay 0.998 --out runs/compact-2
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
-    --test-short-px 640 --test-long-px 1067 --resume
+    --test-short-px 400 --test-long-px 720 --resume
 retrain-faster-rcnn: .venv-test/.installed
 	$(FASTER_RCNN_TRAIN) --weights bundled --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --data "$(DATATURKS)" --data "$(DATATURKS)" \
 	    --steps 1600 --lr 0.02 --warmup-steps 150 --eval-every 800 --out runs/faster-rcnn-1

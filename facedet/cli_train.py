@@ -67,6 +67,13 @@ def train(
         bool | None,
         typer.Option(help="compact: leave the first two convolutions as they are. Default yes, from none no."),
     ] = None,
+    spare_unlabelled: Annotated[
+        float | None,
+        typer.Option(
+            help="compact: ignore what the start weights find with this score and no label marks, instead of "
+            "learning it as background. Default 0.3, from none 0; 0 believes the labels."
+        ),
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
     preset: Annotated[str | None, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = None,
     norm: Annotated[str | None, typer.Option(help="Of faster_rcnn_r18_fpn: bn (default), gn or frozen_bn.")] = None,
@@ -108,7 +115,7 @@ def train(
     }  # fmt: skip
     of_compact = {
         "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "ema_decay": ema_decay,
-        "freeze_stem": freeze_stem,
+        "freeze_stem": freeze_stem, "spare_unlabelled": spare_unlabelled,
     }  # fmt: skip
     of_faster_rcnn = {
         "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,

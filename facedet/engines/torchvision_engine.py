@@ -60,21 +60,36 @@ def train(
         learner, progress = _begin(config, run, crew, notice)
         if crew.leads:
             run.begin(progress.step)
-        started, since = time.perf_counter(), progress.step
+        started, window = time.perf_counter(), Window()
         for step, samples in _prefetched(Samples(data.photos, config), progress.step, config.steps, crew):
-            losses = learner.learn(samples, step)
+            window.add(learner.learn(samples, step))
             progress = dataclasses.replace(progress, step=step + 1)
             if crew.leads and progress.step % config.log_every == 0:
-                seconds = (time.perf_counter() - started) / (progress.step - since)
+                seconds = (time.perf_counter() - started) / window.steps
                 memory = round(peak_memory_mib(learner.device))
-                _tell(run, report, {"step": progress.step, **losses, "step_s": seconds, "peak_mib": memory})
-                started, since = time.perf_counter(), progress.step
+                _tell(run, report, {"step": progress.step, **window.means(), "step_s": seconds, "peak_mib": memory})
+                started, window = time.perf_counter(), Window()
             if progress.step % config.eval_every == 0 or progress.step == config.steps:
                 progress = crew.share(_measure(learner, val, run, progress, report) if crew.leads else None)
-                started, since = time.perf_counter(), progress.step
+                started, window = time.perf_counter(), Window()
                 if 0 < config.patience <= progress.without_gain:
                     break
     return run.best
+
+
+class Window:
+    """Losses, gradient norm and rate of the steps since the last line of the log; of single steps they jump about."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        self.steps += 1
+        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+
+    def means(self) -> dict[str, float]:
+        return {name: value / self.steps for name, value in self._sums.items()}
 
 
 def _begin(config: FasterRCNNConfig, run: Run, crew: Team, notice: Callable[[str], None]) -> tuple[Learner, Progress]:

@@ -115,8 +115,8 @@ def report(turns: dict[str, list[tuple[Array, Array, float, float]]], title: str
     distance = np.abs(expected[0][:, None] - found[0][None]).max(axis=2).min(axis=1)
     overlap = iou_matrix(expected[0], found[0]).max(axis=1)
     print(
-        f"{len(expected[1])} and {len(found[1])} detections; to its nearest, each of Detectron2's has an IoU of at least "
-        f"{overlap.min():.4f}, median {np.median(overlap):.4f}, and corners at most {distance.max():.4f} px away"
+        f"{len(expected[1])} and {len(found[1])} detections; to the nearest one, each of Detectron2's has an IoU of at "
+        f"least {overlap.min():.4f}, median {np.median(overlap):.4f}, and corners at most {distance.max():.4f} px away"
     )
 
 

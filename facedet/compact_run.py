@@ -42,7 +42,7 @@ def run_compact(
 ) -> Path:
     """Train on `data`, measured on `val` where there is one; returns out/best.onnx.
 
-    With `config.spare_unlabelled` the start weights first look at every photo, which takes a tenth of a second each.
+    With `config.spare_unlabelled` the start weights first look at every photo: some tenths of a second each.
 
     weights: "bundled" starts from the shipped detector, "none" from scratch, else a file or folder of an earlier run.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.

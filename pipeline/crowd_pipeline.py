@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 import emotion
 import facedet
-from pipeline.crops import CROP_RULES, DEFAULT_RULE, CropRule, crop_faces
+from pipeline.crops import CROP_RULES, CropRule, crop_faces, rule_for
 from pipeline.errors import DetectorError, PhotoError, UsageError
 from pipeline.fallback import Detection, DetectorChain
 from pipeline.photos import DEFAULT_MAX_PIXELS, Photo, load_photo
@@ -126,7 +126,7 @@ class CrowdPipeline:
         """First half: find the faces of a decoded photo and cut them out. decode_ms is added to the time it took."""
         started = time.perf_counter()
         detection = self.detectors.detect(photo.pixels_bgr)
-        rule = self._crop_rules.get(detection.detector, DEFAULT_RULE)
+        rule = rule_for(detection.detector, self._crop_rules)
         legible = detection.faces.boxes_xyxy[_sizes_px(detection.faces) >= self._min_legible_px]
         crops = crop_faces(photo.pixels_bgr, legible, rule=rule)
         elapsed_ms = decode_ms + 1000 * (time.perf_counter() - started)

@@ -122,7 +122,9 @@ def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None
 
 
 def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
-    config = CompactConfig(epochs=0, lr=-1, freeze_stem=True, spare_unlabelled=2, crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2))
+    config = CompactConfig(
+        epochs=0, lr=-1, freeze_stem=True, spare_unlabelled=2, crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2)
+    )
     with pytest.raises(facedet.ConfigError) as caught:
         train_compact(config, [], tmp_path / "run")
     faults = [fault.split(":")[0] for fault in caught.value.faults]

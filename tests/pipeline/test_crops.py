@@ -84,6 +84,8 @@ def test_how_a_small_face_is_enlarged_and_that_a_large_one_is_averaged(resamplin
 
 def test_every_detector_has_a_rule_or_gets_the_default() -> None:
     assert rule_for("haar") is CROP_RULES["haar"]
+    assert rule_for("faster_rcnn_x101_fpn") is CROP_RULES["faster_rcnn"]
+    assert rule_for("compact:best.onnx") is CROP_RULES["compact"]
     assert rule_for("something else") is DEFAULT_RULE
 
 

@@ -80,12 +80,12 @@ retrain-emotion: .venv-test/.installed
 
 # DATATURKS and MASKS: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
+COMPACT_GO_ON = --freeze-stem --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
 retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
-	$(COMPACT_TRAIN) --weights runs/compact-1/best.onnx --freeze-stem --face-px 8 288 --epochs 54 --lr 1.5e-3 --spare-unlabelled 0 \
-	    --warmup-steps 300 --ema-decay 0.998 --out runs/compact-2
-	$(COMPACT_TRAIN) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx --freeze-stem --face-px 8 288 --epochs 12 \
-	    --lr 1e-3 --warmup-steps 200 --ema-decay 0.998 --spare-unlabelled 0 --seed 4 --out runs/compact-3
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
+	    --epochs 12 --lr 1e-3 --warmup-steps 200 --seed 4 --out runs/compact-3
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

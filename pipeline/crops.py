@@ -46,7 +46,7 @@ CROP_RULES: dict[str, CropRule] = {
     "compact": CropRule(side="mean", scale=1.0, shift_y=0.02),
     "faster_rcnn": CropRule(side="width", scale=0.95, shift_y=0.0),
 }
-"""By how a detector's name begins. That of faster_rcnn fits one trained on Dataturks, whose boxes are tall."""
+"""By how a detector's name begins; the longest match counts. faster_rcnn's fits Dataturks, whose boxes are tall."""
 
 DEFAULT_RULE = CROP_RULES["compact"]
 """For detectors that have no rule of their own: a box around the whole head front is what most of them draw."""
@@ -66,7 +66,8 @@ _ENLARGED: dict[Resampling, int] = {
 
 def rule_for(detector_name: str, rules: Mapping[str, CropRule] = CROP_RULES) -> CropRule:
     """The rule of a detector by its name, such as faster_rcnn_x101_fpn; `DEFAULT_RULE` for a name that has none."""
-    return next((rule for name, rule in rules.items() if detector_name.startswith(name)), DEFAULT_RULE)
+    names = [name for name in rules if detector_name.startswith(name)]
+    return rules[max(names, key=len)] if names else DEFAULT_RULE
 
 
 def crop_faces(

@@ -87,6 +87,8 @@ def test_every_detector_has_a_rule_or_gets_the_default() -> None:
     assert rule_for("faster_rcnn_x101_fpn") is CROP_RULES["faster_rcnn"]
     assert rule_for("compact:best.onnx") is CROP_RULES["compact"]
     assert rule_for("something else") is DEFAULT_RULE
+    own = {"faster_rcnn": CropRule(scale=1.0), "faster_rcnn_r18_fpn": CropRule(scale=1.5)}
+    assert rule_for("faster_rcnn_r18_fpn", own) is own["faster_rcnn_r18_fpn"]
 
 
 @settings(max_examples=300, deadline=None)

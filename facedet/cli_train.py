@@ -59,6 +59,9 @@ def train(
         typer.Option(help="compact: smallest and largest face that crops are placed on. Default 8 260."),
     ] = None,
     mosaic: Annotated[float | None, typer.Option(help="compact: share of crops made of four. Default 0.15.")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="compact: plain (default), or strong: faces also turned, stretched and covered.")
+    ] = None,
     ema_decay: Annotated[
         float | None,
         typer.Option(help="compact: of the moving average, which is what is kept. Default 0.99, from none 0.998."),
@@ -114,7 +117,8 @@ def train(
         "eval_every": eval_every, "seed": seed,
     }  # fmt: skip
     of_compact = {
-        "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "ema_decay": ema_decay,
+        "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "augmentation": augmentation,
+        "ema_decay": ema_decay,
         "freeze_stem": freeze_stem, "spare_unlabelled": spare_unlabelled,
     }  # fmt: skip
     of_faster_rcnn = {
@@ -149,11 +153,16 @@ def _train_compact(
     weights: str | None, resume: bool,
 ) -> Path:  # fmt: skip
     from facedet.compact_run import run_compact
-    from facedet.data.augment import CropRecipe
+    from facedet.data.augment import AUGMENTATIONS, CropRecipe
+    from facedet.errors import ConfigError
     from facedet.train import CompactConfig, fine_tuning
 
+    augmentation = given.pop("augmentation", "plain")
+    if augmentation not in AUGMENTATIONS:
+        raise ConfigError([f"augmentation {augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"])
     train_set, val_set = _load(folders, val)
-    crop = CropRecipe(**{name: given.pop(name) for name in ("size", "face_px", "mosaic") if name in given})
+    of_crop = {name: given.pop(name) for name in ("size", "face_px", "mosaic") if name in given}
+    crop = CropRecipe(**of_crop, **AUGMENTATIONS[augmentation])
     batch_size = given.get("batch_size", CompactConfig.batch_size)
     start = CompactConfig() if weights == "none" else fine_tuning(len(train_set), batch_size=batch_size)
     config = dataclasses.replace(start, crop=crop, **given)

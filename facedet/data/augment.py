@@ -23,6 +23,9 @@ class CropRecipe:
     A crop is either placed on a random face, so scaled that the face gets a log-uniform size within `face_px`
     (data-anchor sampling, Tang et al. 2018, PyramidBox), or a random window of `window` of the photo's short side.
     Faces under `min_face_px`, and those whose centre lies outside, are ignored instead of learnt.
+    turn: share of the views that are turned by up to `turn_degrees`; quarter_turn: share that lies on a side or stands
+    on its head; stretch: width by height changes by up to exp(stretch) either way; cover: share of the faces of at
+    least 16 px a part of which is hidden.
     """
 
     size: int = 320
@@ -33,6 +36,11 @@ class CropRecipe:
     mosaic: float = 0.15
     flip: float = 0.5
     min_face_px: float = 5.0
+    turn: float = 0.0
+    turn_degrees: float = 30.0
+    quarter_turn: float = 0.0
+    stretch: float = 0.0
+    cover: float = 0.0
 
     def faults(self) -> list[str]:
         """Every setting that cannot work, one sentence each."""
@@ -47,9 +55,19 @@ class CropRecipe:
                 f"face_px {low:g} to {high:g}: expected two rising sizes, the first above 0 and below 0.4 of the crop",
             ),
         ]
-        shares = {"anchored": self.anchored, "mosaic": self.mosaic, "flip": self.flip}
+        shares = {
+            "anchored": self.anchored, "mosaic": self.mosaic, "flip": self.flip, "turn": self.turn,
+            "quarter_turn": self.quarter_turn, "cover": self.cover,
+        }  # fmt: skip
         checks += [(0 <= share <= 1, f"{name} {share}: expected 0 to 1") for name, share in shares.items()]
         return [message for good, message in checks if not good]
+
+
+AUGMENTATIONS: dict[str, dict[str, float]] = {
+    "plain": {},
+    "strong": {"turn": 0.3, "quarter_turn": 0.03, "stretch": 0.2, "cover": 0.12},
+}
+"""Settings of a CropRecipe by name. strong: for turned, lying and half hidden faces, when the plain ones are learnt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +122,7 @@ def _view(photo: Photo, cache: PhotoCache, recipe: CropRecipe, size: int, rng: n
     scale = size / side
     patch = _cut(image, x0, y0, side, size)
     boxes = (photo.boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)) * np.float32(scale)
+    patch, boxes = _turn(patch, boxes, recipe, rng)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     in_view = ((centre >= 0) & (centre < size)).all(1)
     clipped = boxes.clip(0, size)
@@ -113,7 +132,9 @@ def _view(photo: Photo, cache: PhotoCache, recipe: CropRecipe, size: int, rng: n
     if rng.random() < recipe.flip:
         patch = patch[:, ::-1]
         boxes, ignored = _mirror(boxes, size), _mirror(ignored, size)
-    return Crop(np.ascontiguousarray(patch), boxes, ignored)
+    patch = np.ascontiguousarray(patch)
+    _cover(patch, boxes, recipe.cover, rng)
+    return Crop(patch, boxes, ignored)
 
 
 def _window(photo: Photo, recipe: CropRecipe, size: int, rng: np.random.Generator) -> tuple[float, float, float]:
@@ -159,6 +180,47 @@ def _cut(image: npt.NDArray[np.uint8], x0: float, y0: float, side: float, size: 
     return out
 
 
+def _turn(
+    patch: npt.NDArray[np.uint8], boxes: Box, recipe: CropRecipe, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Box]:
+    """Patch and boxes turned and stretched about the middle. A face counts as the ellipse in its box."""
+    degrees = 0.0
+    if recipe.turn and rng.random() < recipe.turn:
+        degrees = rng.uniform(-recipe.turn_degrees, recipe.turn_degrees)
+    if recipe.quarter_turn and rng.random() < recipe.quarter_turn:
+        degrees += 90.0 * rng.integers(1, 4)
+    stretch = np.exp(rng.uniform(-recipe.stretch, recipe.stretch) / 2) if recipe.stretch else 1.0
+    if degrees == 0 and stretch == 1:
+        return patch, boxes
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    linear = np.array([[cos * stretch, -sin * stretch], [sin / stretch, cos / stretch]])
+    size = patch.shape[0]
+    middle = np.full(2, size / 2)
+    # cv2 places pixel centres on whole numbers, boxes count from the corner of the first pixel: half a pixel apart.
+    shift = middle - linear @ middle + linear @ np.full(2, 0.5) - 0.5
+    turned = cv2.warpAffine(patch, np.column_stack([linear, shift]), (size, size), borderValue=(114, 114, 114))
+    centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 - middle) @ linear.T + middle
+    half = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (linear**2).T)
+    return turned.astype(np.uint8, copy=False), np.concatenate([centre - half, centre + half], 1).astype(np.float32)
+
+
+def _cover(image: npt.NDArray[np.uint8], boxes: Box, share: float, rng: np.random.Generator) -> None:
+    """Hide 20 to 50 % of some faces, from one side, behind a piece of the crop or one colour, in place."""
+    for x1, y1, x2, y2 in boxes[rng.random(len(boxes)) < share].astype(int).tolist() if share else []:
+        if min(x2 - x1, y2 - y1) < 16:
+            continue
+        part = rng.uniform(0.2, 0.5)
+        across, down = round(part * (x2 - x1)), round(part * (y2 - y1))
+        left, top, right, bottom = [
+            (x1, y1, x1 + across, y2), (x2 - across, y1, x2, y2), (x1, y1, x2, y1 + down), (x1, y2 - down, x2, y2),
+        ][rng.integers(4)]  # fmt: skip
+        height, width = bottom - top, right - left
+        y = rng.integers(image.shape[0] - height + 1)
+        x = rng.integers(image.shape[1] - width + 1)
+        piece = image[y : y + height, x : x + width].copy()
+        image[top:bottom, left:right] = piece if rng.random() < 0.6 else rng.integers(0, 256, 3)
+
+
 def _tile(views: list[Crop], half: int) -> Crop:
     image = np.empty((2 * half, 2 * half, 3), np.uint8)
     boxes, ignored = [], []
@@ -178,7 +240,8 @@ def _mirror(boxes: Box, size: int) -> Box:
 def _change_light(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Contrast, brightness and colour cast by one table per channel; sometimes grey, blurred or JPEG-coarse."""
     contrast, brightness = rng.uniform(0.6, 1.4), rng.uniform(-40, 40)
-    cast = rng.uniform(0.85, 1.15, 3)
+    strongest = 0.35 if rng.random() < 0.15 else 0.15
+    cast = rng.uniform(1 - strongest, 1 + strongest, 3)
     gamma = np.exp(rng.uniform(-0.35, 0.35))
     ramp = 255 * (np.arange(256, dtype=np.float32) / 255) ** gamma
     table = ((ramp[:, None] - 128) * contrast * cast + 128 + brightness).clip(0, 255).astype(np.uint8)
@@ -186,9 +249,9 @@ def _change_light(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt
     chance = rng.random()
     if chance < 0.06:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
-    elif chance < 0.11:
-        image = cv2.GaussianBlur(image, (3, 3), 0).astype(np.uint8, copy=False)
-    elif chance < 0.16:
+    elif chance < 0.12:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)).astype(np.uint8, copy=False)
+    elif chance < 0.17:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 70))])[1]
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return image

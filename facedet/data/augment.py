@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ class CropRecipe:
         return [message for good, message in checks if not good]
 
 
-AUGMENTATIONS: dict[str, dict[str, float]] = {
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "strong": {"turn": 0.3, "quarter_turn": 0.03, "stretch": 0.2, "cover": 0.12},
 }
@@ -133,7 +134,8 @@ def _view(photo: Photo, cache: PhotoCache, recipe: CropRecipe, size: int, rng: n
         patch = patch[:, ::-1]
         boxes, ignored = _mirror(boxes, size), _mirror(ignored, size)
     patch = np.ascontiguousarray(patch)
-    _cover(patch, boxes, recipe.cover, rng)
+    if recipe.cover:
+        cover_faces(patch, boxes, recipe.cover, rng)
     return Crop(patch, boxes, ignored)
 
 
@@ -204,9 +206,13 @@ def _turn(
     return turned.astype(np.uint8, copy=False), np.concatenate([centre - half, centre + half], 1).astype(np.float32)
 
 
-def _cover(image: npt.NDArray[np.uint8], boxes: Box, share: float, rng: np.random.Generator) -> None:
-    """Hide 20 to 50 % of some faces, from one side, behind a piece of the crop or one colour, in place."""
-    for x1, y1, x2, y2 in boxes[rng.random(len(boxes)) < share].astype(int).tolist() if share else []:
+def cover_faces(image: npt.NDArray[np.uint8], boxes: Box, share: float, rng: np.random.Generator) -> None:
+    """Hide 20 to 50 % of some faces, from one side, behind a piece of the crop or one colour, in place.
+
+    image: uint8 [H, W, 3]. boxes: float32 [N, 4] within it, x1 y1 x2 y2. share: of the faces, in [0, 1]; faces under
+    16 px are left alone.
+    """
+    for x1, y1, x2, y2 in boxes[rng.random(len(boxes)) < share].astype(int).tolist():
         if min(x2 - x1, y2 - y1) < 16:
             continue
         part = rng.uniform(0.2, 0.5)

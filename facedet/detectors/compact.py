@@ -44,6 +44,9 @@ BATCH_PIXELS = 1_600_000
 """Images of one padded size share a batch up to about this many pixels."""
 SAME_FACE_IOU = 0.45
 MIN_SCORE = 0.35
+FAINT_BOXES = 1500
+"""Per look, the boxes that go on to suppression, unless more reach MIN_SCORE. On wider_face/dev from score 0.02 on,
+costs 0.0004 of AP at most and saves half of the time."""
 MODEL_PROPERTY = "crowdmood.detector"
 
 
@@ -58,7 +61,7 @@ class _Pass:
     photo: int
     pixels: Image
     scale: float
-    offset_xy: tuple[int, int]
+    offset_xy: tuple[float, float]
     border_px: int
     cut_sides: tuple[bool, bool, bool, bool]
     size_px: tuple[float, float] = ANY_SIZE_PX
@@ -91,10 +94,9 @@ class CompactDetector:
     @property
     def test_scale(self) -> str:
         """At which size photos are read, for reports."""
-        if self._scale is not None:
-            return f"long side at most {self._scale} px"
+        size = "native" if self._scale is None else f"long side at most {self._scale} px"
         return (
-            f"native, above {TWICE_FROM_PX} px also at half size, "
+            f"{size}, above {TWICE_FROM_PX} px also at half size, "
             f"above {NATIVE_SIDE_PX} px in tiles of {TILE_PX} and once reduced"
         )
 
@@ -130,6 +132,11 @@ class CompactDetector:
         raw = np.concatenate(parts) if parts else np.zeros((0, 5), np.float32)
         if len(raw) == 0:
             return Faces.empty(size_wh)
+        # Where many scores below the default are asked for, nearly all are noise, and suppression takes longer than the
+        # network.
+        sure = int((raw[:, 4] >= MIN_SCORE).sum())
+        best = np.argsort(-raw[:, 4], kind="stable")[: max(sure, FAINT_BOXES * len(parts))]
+        raw = raw[best]
         corner_and_size = np.concatenate([raw[:, :2], raw[:, 2:4] - raw[:, :2]], 1)
         kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), raw[:, 4].tolist(), 0.0, SAME_FACE_IOU)
         raw = raw[np.array(kept, np.intp).reshape(-1)]
@@ -137,32 +144,31 @@ class CompactDetector:
 
 
 def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]:
-    """The looks at one photo. scale: long side in pixels to reduce to, None for full resolution."""
-    height, width = image.shape[:2]
-    if min(height, width) == 0:
+    """The looks at one photo. scale: long side in pixels to reduce it to first, None for full resolution."""
+    if min(image.shape[:2]) == 0:
         return
+    base = 1.0
+    if scale is not None and max(image.shape[:2]) > scale:
+        image, base = _reduced(image, scale)
+    height, width = image.shape[:2]
     side = max(height, width)
     uncut = (False, False, False, False)
-    if scale is not None and side > scale:
-        pixels, ratio = _reduced(image, scale)
-        yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut)
-        return
     if side <= NATIVE_SIDE_PX:
         border = max(0, -(-(MIN_INPUT_PX - side) // 2))
         pixels = image if border == 0 else _bordered(image, border, border, border, border)
         twice = side > TWICE_FROM_PX
-        yield _Pass(photo, pixels, 1.0, (0, 0), border, uncut, FULL_LOOK_PX if twice else ANY_SIZE_PX)
+        yield _Pass(photo, pixels, base, (0, 0), border, uncut, FULL_LOOK_PX if twice else ANY_SIZE_PX)
         if twice:
             pixels, ratio = _reduced(image, side // 2)
-            yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
+            yield _Pass(photo, pixels, base * ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
         return
     pixels, ratio = _reduced(image, REDUCED_SIDE_PX)
-    yield _Pass(photo, pixels, ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
+    yield _Pass(photo, pixels, base * ratio, (0, 0), 0, uncut, REDUCED_LOOK_PX)
     for y in _starts(height):
         for x in _starts(width):
             tile = image[y : y + TILE_PX, x : x + TILE_PX]
             cut = (x > 0, y > 0, x + TILE_PX < width, y + TILE_PX < height)
-            yield _Pass(photo, tile, 1.0, (x, y), 0, cut, FULL_LOOK_PX)
+            yield _Pass(photo, tile, base, (x / base, y / base), 0, cut, FULL_LOOK_PX)
 
 
 def load_compact(

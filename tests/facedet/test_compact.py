@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import facedet
-from facedet.data.augment import CropRecipe, PhotoCache, random_crop
+from facedet.boxes import iou_matrix
+from facedet.data.augment import AUGMENTATIONS, CropRecipe, PhotoCache, cover_faces, random_crop
 from facedet.data.coco import Photo
+from facedet.data.images import read_photo
 from facedet.detectors.compact import TILE_PX, CompactDetector, load_compact, passes_of
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
@@ -96,12 +98,41 @@ def test_crops_have_the_asked_size_and_boxes_inside(tmp_path: Path, faces: int) 
         assert (crop.boxes_xyxy[:, 2:] > crop.boxes_xyxy[:, :2]).all()
 
 
-def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None:
+def test_turned_and_stretched_boxes_stay_on_their_faces(tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path, size=96, faces=1)]
+    recipe = CropRecipe(
+        size=96, anchored=0, window=(1, 1), mosaic=0, turn=1, turn_degrees=45, quarter_turn=0.3, stretch=0.4
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        crop = random_crop(photos, 0, PhotoCache(), recipe, rng)
+        grey = crop.image.mean(2)
+        rows, columns = np.nonzero(grey > 0.8 * grey[48, 48])
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(crop.boxes_xyxy, [seen], atol=3)
+
+
+def test_a_cover_hides_a_part_of_a_face_and_nothing_else() -> None:
+    face = np.array([[30, 30, 70, 70]], np.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    for seed in range(20):
+        image = noise.copy()
+        cover_faces(image, face, 1.0, np.random.default_rng(seed))
+        changed = (image != noise).any(2)
+        assert 0.15 < changed[30:70, 30:70].mean() <= 0.5
+        changed[30:70, 30:70] = False
+        assert not changed.any()
+    image = noise.copy()
+    cover_faces(image, face, 0.0, np.random.default_rng(0))
+    cover_faces(image, face * 0.2, 1.0, np.random.default_rng(0))
+    assert (image == noise).all()
+
+
+def test_training_resumes_exactly(tmp_path: Path) -> None:
     photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
-    config = CompactConfig(epochs=4, batch_size=2, warmup_steps=2, ema_decay=0.5, crop=CropRecipe(size=96))
-    lines: list[dict[str, float]] = []
-    train_compact(config, photos, tmp_path / "whole", report=lines.append)
-    assert lines[-1]["loss_score"] + lines[-1]["loss_box"] < lines[0]["loss_score"] + lines[0]["loss_box"]
+    crop = CropRecipe(size=96, **AUGMENTATIONS["strong"])
+    config = CompactConfig(epochs=4, batch_size=2, warmup_steps=2, ema_decay=0.5, crop=crop)
+    train_compact(config, photos, tmp_path / "whole")
 
     class Killed(Exception):
         pass
@@ -119,6 +150,23 @@ def test_training_learns_four_photos_and_resumes_exactly(tmp_path: Path) -> None
     two, _ = load_compact_checkpoint(tmp_path / "killed")
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_training_from_nothing_learns_four_photos(tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
+    config = CompactConfig(
+        epochs=20, batch_size=8, lr=4e-3, warmup_steps=5, ema_decay=0.8, crop=CropRecipe(size=96, mosaic=0)
+    )
+    train_compact(config, photos * 4, tmp_path / "run")
+    network, _ = load_compact_checkpoint(tmp_path / "run")
+    for photo in photos:
+        pixels = read_photo(photo.path).transpose(2, 0, 1)[None].astype(np.float32)
+        with torch.no_grad():
+            found = network.eval()(torch.from_numpy(pixels))[0].numpy()
+        best = found[np.argsort(-found[:, 0])[:20], 1:]
+        overlaps = iou_matrix(best, photo.boxes_xyxy)
+        assert overlaps[0].max() > 0.5
+        assert (overlaps.max(0) > 0.5).all()
 
 
 def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
@@ -219,16 +267,27 @@ def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
     for tile in tiles:
         assert max(tile.pixels.shape) <= TILE_PX
         x, y = tile.offset_xy
-        covered[y : y + tile.pixels.shape[0], x : x + tile.pixels.shape[1]] = True
+        covered[int(y) : int(y) + tile.pixels.shape[0], int(x) : int(x) + tile.pixels.shape[1]] = True
     assert covered.all()
 
 
 def test_scale_reduces_but_never_enlarges() -> None:
     (small,) = passes_of(np.zeros((50, 100, 3), np.uint8), photo=0, scale=640)
-    (large,) = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
+    large, half = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
     assert small.pixels.shape[1] == 100
     assert large.pixels.shape[:2] == (160, 640)
     assert large.scale == pytest.approx(0.32)
+    assert half.pixels.shape[:2] == (80, 320)
+    assert half.scale == pytest.approx(0.16)
+
+
+def test_a_photo_that_is_still_large_when_reduced_is_tiled_in_its_own_pixels() -> None:
+    image = np.zeros((3000, 6000, 3), np.uint8)
+    reduced, *tiles = passes_of(image, photo=0, scale=2000)
+    assert reduced.scale == pytest.approx(1024 / 6000)
+    ends = [t.offset_xy[0] + t.pixels.shape[1] / t.scale for t in tiles]
+    assert max(max(t.pixels.shape) for t in tiles) <= TILE_PX
+    assert max(ends) == pytest.approx(6000)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(200)])

@@ -80,7 +80,7 @@ retrain-emotion: .venv-test/.installed
 
 # DATATURKS and MASKS: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
-COMPACT_GO_ON = --freeze-stem --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
+COMPACT_GO_ON = --freeze stem --start-share 0 --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
 retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2

@@ -35,7 +35,7 @@ def train(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate for this batch size. Default 0.0025; compact 0.0001, from none 0.002."),
+        typer.Option(help="Learning rate for this batch size. Default 0.0025; compact 0.001, from none 0.002."),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Default 0.0001, compact 0.03.")] = None,
     warmup_steps: Annotated[
@@ -66,9 +66,16 @@ def train(
         float | None,
         typer.Option(help="compact: of the moving average, which is what is kept. Default 0.99, from none 0.998."),
     ] = None,
-    freeze_stem: Annotated[
-        bool | None,
-        typer.Option(help="compact: leave the first two convolutions as they are. Default yes, from none no."),
+    freeze: Annotated[
+        str | None,
+        typer.Option(help="compact: what stays as it is: none, stem or backbone. Default backbone, from none none."),
+    ] = None,
+    start_share: Annotated[
+        float | None,
+        typer.Option(
+            help="compact: part of the start weights in what is kept: the more, the less is forgotten, and learnt. "
+            "Default 0.5, from none 0."
+        ),
     ] = None,
     spare_unlabelled: Annotated[
         float | None,
@@ -118,8 +125,7 @@ def train(
     }  # fmt: skip
     of_compact = {
         "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "augmentation": augmentation,
-        "ema_decay": ema_decay,
-        "freeze_stem": freeze_stem, "spare_unlabelled": spare_unlabelled,
+        "ema_decay": ema_decay, "freeze": freeze, "start_share": start_share, "spare_unlabelled": spare_unlabelled,
     }  # fmt: skip
     of_faster_rcnn = {
         "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,

@@ -7,6 +7,7 @@ resumed takes the same steps as one that was not.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +30,22 @@ from facedet.run import Run, environment, plain
 CLIP_NORM = 10.0
 
 
+FROZEN: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "stem": ("stem",),
+    "backbone": ("stem", "stage8", "stage16", "stage32"),
+}
+"""`CompactConfig.freeze` -> parts of the network that do not learn."""
+
+
 @dataclass(frozen=True)
 class CompactConfig:
     """Everything that decides a run of the compact detector.
 
-    freeze_stem: leave the two first convolutions as they are, which spares a fifth of the time: for trained weights.
+    freeze: what stays as it is, for trained weights: "none"; "stem", the two first convolutions, which spares a fifth
+    of the time; or "backbone", all stages and every norm's statistics, which spares two thirds.
+    start_share: part of the start weights in what is kept, the rest being the learnt ones (Wortsman et al. 2022, Robust
+    fine-tuning of zero-shot models): the more, the less is forgotten, and learnt.
     spare_unlabelled: what the start weights find with at least this score, and no label marks, is ignored instead of
     learnt as background, because small sets leave faces out; 0 believes the labels.
     eval_every: epochs between measurements, the last one always included; 0 for never.
@@ -45,7 +57,8 @@ class CompactConfig:
     weight_decay: float = 0.03
     warmup_steps: int = 300
     ema_decay: float = 0.998
-    freeze_stem: bool = False
+    freeze: str = "none"
+    start_share: float = 0.0
     spare_unlabelled: float = 0.0
     eval_every: int = 1
     crop: CropRecipe = field(default_factory=CropRecipe)
@@ -64,6 +77,8 @@ class CompactConfig:
                 0 <= self.spare_unlabelled <= 1,
                 f"spare_unlabelled {self.spare_unlabelled}: expected a score of at most 1, or 0 for never",
             ),
+            (self.freeze in FROZEN, f"freeze {self.freeze!r}: expected one of {', '.join(FROZEN)}"),
+            (0 <= self.start_share < 1, f"start_share {self.start_share}: expected 0 to below 1"),
             (self.eval_every >= 0, f"eval_every {self.eval_every}: expected at least 0"),
         ]
         return [message for good, message in checks if not good] + self.crop.faults()
@@ -87,8 +102,8 @@ def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> C
     steps = max(photos // max(batch_size, 1), 1)
     epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
     return CompactConfig(
-        epochs=epochs, batch_size=batch_size, lr=1e-4, warmup_steps=50, ema_decay=0.99, freeze_stem=True,
-        spare_unlabelled=0.3,
+        epochs=epochs, batch_size=batch_size, lr=1e-3, warmup_steps=50, ema_decay=0.99, freeze="backbone",
+        start_share=0.5, spare_unlabelled=0.3,
     )  # fmt: skip
 
 
@@ -115,8 +130,10 @@ def train_compact(
         faults = config.faults() + run.faults(resume=resume)
         if len(photos) == 0:
             faults.append("no photos to train on")
-        if config.freeze_stem and initial is None:
-            faults.append("freeze_stem: expected weights to start from; a stem of random numbers would stay one")
+        if config.freeze != "none" and initial is None:
+            faults.append("freeze: expected weights to start from; a stem of random numbers would stay one")
+        if config.start_share > 0 and initial is None:
+            faults.append("start_share: expected weights to start from; random ones are worth nothing")
         if config.spare_unlabelled > 0 and initial is None:
             faults.append("spare_unlabelled: expected weights to start from; only trained ones know a face")
         if faults:
@@ -136,7 +153,7 @@ def train_compact(
                 for name, value in learner.learn(crops, epoch * steps + step, rate).items():
                     means[name] = means.get(name, 0.0) + value / steps
                 progress(step + 1, steps)
-            metrics = validate(learner.averaged.module) if validate and config.measures(epoch + 1) else {}
+            metrics = validate(learner.result()) if validate and config.measures(epoch + 1) else {}
             line = {
                 "epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in means.items()},
                 **metrics, "photos": len(photos), "seconds": time.perf_counter() - started,
@@ -147,7 +164,7 @@ def train_compact(
             score = metrics.get("AP50", -1.0)
             if score > state["best"] or score == state["best"] == -1.0:
                 about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
-                save_whole({"network": learner.averaged.module.state_dict(), "metadata": about}, run.best)
+                save_whole({"network": learner.result().state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
             save_whole({**learner.state(), "state": state}, run.last)
             report(line)
@@ -173,7 +190,12 @@ class Learner:
         if initial is not None:
             model.load_state_dict(initial)
         self.model = model.to(memory_format=torch.channels_last)
-        self.model.stem.requires_grad_(not config.freeze_stem)
+        self._initial = initial
+        self._still = [self.model.get_submodule(name) for name in FROZEN[config.freeze]]
+        if config.freeze == "backbone":
+            self._still += [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        for name in FROZEN[config.freeze]:
+            self.model.get_submodule(name).requires_grad_(False)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         groups = parameter_groups(self.model, config.weight_decay, spared=lambda name, parameter: parameter.ndim <= 1)
@@ -182,7 +204,8 @@ class Learner:
     def learn(self, crops: Sequence[Crop], step: int, rate: float) -> dict[str, float]:
         """Take one step at learning rate `rate`; the losses by name. Raises TrainingDiverged, naming `step`."""
         self.model.train()
-        self.model.stem.train(not self._config.freeze_stem)  # else its norms would go on moving
+        for module in self._still:
+            module.eval()  # else the statistics of its norms would go on moving
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).float()
@@ -198,6 +221,18 @@ class Learner:
         self._optimiser.step()
         self.averaged.update_parameters(self.model)
         return parts
+
+    def result(self) -> nn.Module:
+        """The moving average, mixed with the start weights by `start_share`."""
+        network = copy.deepcopy(self.averaged.module)
+        if self._initial is not None and self._config.start_share > 0:
+            share = self._config.start_share
+            mixed = {
+                name: torch.lerp(value, self._initial[name], share) if value.is_floating_point() else value
+                for name, value in network.state_dict().items()
+            }
+            network.load_state_dict(mixed)
+        return network
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on."""

@@ -169,16 +169,35 @@ def test_training_from_nothing_learns_four_photos(tmp_path: Path) -> None:
         assert (overlaps.max(0) > 0.5).all()
 
 
+def test_what_is_kept_lies_between_the_start_and_what_was_learnt(tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path)]
+    start = compact().state_dict()
+    kept = {}
+    for share in (0.0, 0.25):
+        config = CompactConfig(epochs=2, batch_size=1, ema_decay=0.5, start_share=share, crop=CropRecipe(size=64))
+        train_compact(config, photos, tmp_path / str(share), initial=start)
+        kept[share] = load_compact_checkpoint(tmp_path / str(share))[0].state_dict()
+    for name, value in start.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(kept[0.25][name], 0.75 * kept[0.0][name] + 0.25 * value)
+    assert not torch.equal(kept[0.0]["heads.0.out.bias"], start["heads.0.out.bias"])
+
+
 def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
     config = CompactConfig(
-        epochs=0, lr=-1, freeze_stem=True, spare_unlabelled=2, crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2)
+        epochs=0,
+        lr=-1,
+        freeze="all",
+        start_share=1,
+        spare_unlabelled=2,
+        crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2, turn=-1),
     )
     with pytest.raises(facedet.ConfigError) as caught:
         train_compact(config, [], tmp_path / "run")
     faults = [fault.split(":")[0] for fault in caught.value.faults]
     assert faults == [
-        "epochs 0", "lr -1", "spare_unlabelled 2", "crop size 50", "face_px 9 to 5", "mosaic 2",
-        "no photos to train on", "freeze_stem", "spare_unlabelled",
+        "epochs 0", "lr -1", "spare_unlabelled 2", "freeze 'all'", "start_share 1", "crop size 50", "face_px 9 to 5",
+        "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share", "spare_unlabelled",
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import facedet
 from facedet.cli import app
 from facedet.compact_run import initial_weights, spare_unlabelled
+from facedet.data.augment import AUGMENTATIONS
 from facedet.data.coco import Photo, write_coco
 from facedet.export import load_compact_checkpoint
 from facedet.faces import Faces
@@ -101,8 +102,9 @@ def test_fine_tuning_looks_at_its_photos_first_unless_it_is_told_to_believe_the_
     assert scores == [0.3, 0.5]
 
 
-def test_every_part_of_the_recipe_is_an_option_and_a_frozen_stem_is_exported_as_it_was(
-    prepared: Path, tmp_path: Path
+@pytest.mark.parametrize(("freeze", "still"), [("stem", ("stem.",)), ("backbone", ("stem.", "stage"))])
+def test_every_part_of_the_recipe_is_an_option_and_what_is_frozen_is_exported_as_it_was(
+    prepared: Path, tmp_path: Path, freeze: str, still: tuple[str, ...]
 ) -> None:
     torch.manual_seed(1)
     start = compact()
@@ -112,9 +114,10 @@ def test_every_part_of_the_recipe_is_an_option_and_a_frozen_stem_is_exported_as_
     write_coco(drawn_dataset(tmp_path / "more", photos=2), tmp_path / "more" / "annotations.json")
     words = [
         "train", "--model", "compact", "--weights", str(tmp_path / "start.pt"), "--out", str(tmp_path / "run"),
-        "--data", str(tmp_path / "more"), "--data", str(prepared), "--freeze-stem", "--ema-decay", "0.5",
+        "--data", str(tmp_path / "more"), "--data", str(prepared), "--freeze", freeze, "--ema-decay", "0.5",
         "--lr", "0.0015", "--weight-decay", "0.01", "--warmup-steps", "2", "--face-px", "8", "60", "--mosaic", "0.5",
         "--size", "96", "--epochs", "3", "--batch-size", "3", "--eval-every", "2",
+        "--start-share", "0", "--augmentation", "strong",
     ]  # fmt: skip
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -123,22 +126,30 @@ def test_every_part_of_the_recipe_is_an_option_and_a_frozen_stem_is_exported_as_
         (1, 6, False), (2, 6, True), (3, 6, True)
     ]  # fmt: skip
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["crop"]["face_px"] == [8, 60]
-    assert {"lr": 0.0015, "freeze_stem": True, "ema_decay": 0.5, "weight_decay": 0.01}.items() <= config.items()
+    assert {"face_px": [8, 60], "mosaic": 0.5, **AUGMENTATIONS["strong"]}.items() <= config["crop"].items()
+    assert {
+        "lr": 0.0015,
+        "freeze": freeze,
+        "start_share": 0,
+        "ema_decay": 0.5,
+        "weight_decay": 0.01,
+    }.items() <= config.items()
 
     trained = load_compact_checkpoint(tmp_path / "run" / "best.onnx")[0].state_dict()
     for name, value in start.state_dict().items():
         if "num_batches" not in name:
-            assert torch.equal(trained[name], value) == name.startswith("stem."), name
+            frozen = name.startswith(still) or (freeze == "backbone" and "running_" in name)
+            assert torch.equal(trained[name], value) == frozen, name
 
 
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
         ("compact", ["--steps", "5", "--norm", "gn"], "--norm: has no meaning for compact; --steps: has no meaning"),
-        ("faster_rcnn_r18_fpn", ["--freeze-stem"], "--freeze-stem: has no meaning for faster_rcnn_r18_fpn"),
+        ("faster_rcnn_r18_fpn", ["--freeze", "stem"], "--freeze: has no meaning for faster_rcnn_r18_fpn"),
         ("compct", [], "model 'compct': expected one of compact, faster_rcnn_x101_fpn"),
-        ("compact", ["--weights", "none", "--freeze-stem", "--lr", "0"], "lr 0.0: expected more than 0; freeze_stem:"),
+        ("compact", ["--weights", "none", "--freeze", "stem", "--lr", "0"], "lr 0.0: expected more than 0; freeze:"),
+        ("compact", ["--augmentation", "wild"], "augmentation 'wild': expected one of plain, strong"),
     ],
 )
 def test_options_without_effect_are_refused(

@@ -86,6 +86,8 @@ retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
 	    --epochs 12 --lr 1e-3 --warmup-steps 200 --seed 4 --out runs/compact-3
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-3/best.onnx \
+	    --augmentation strong --mosaic 0.3 --epochs 22 --lr 1.5e-3 --warmup-steps 200 --seed 5 --out runs/compact-4
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

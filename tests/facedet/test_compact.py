@@ -281,8 +281,9 @@ def test_a_batch_gives_what_single_photos_give(exported: Path) -> None:
 def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
     image = np.zeros((2500, 4000, 3), np.uint8)
     covered = np.zeros((2500, 4000), bool)
-    reduced, *tiles = list(passes_of(image, photo=0, scale=None))
-    assert max(reduced.pixels.shape) < TILE_PX
+    whole, half, quarter, *tiles = list(passes_of(image, photo=0, scale=None))
+    assert max(whole.pixels.shape) < TILE_PX
+    assert (half.scale, quarter.scale) == (whole.scale / 2, whole.scale / 4)
     for tile in tiles:
         assert max(tile.pixels.shape) <= TILE_PX
         x, y = tile.offset_xy
@@ -292,17 +293,26 @@ def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
 
 def test_scale_reduces_but_never_enlarges() -> None:
     (small,) = passes_of(np.zeros((50, 100, 3), np.uint8), photo=0, scale=640)
-    large, half = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
+    large, half, quarter = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
     assert small.pixels.shape[1] == 100
     assert large.pixels.shape[:2] == (160, 640)
     assert large.scale == pytest.approx(0.32)
     assert half.pixels.shape[:2] == (80, 320)
     assert half.scale == pytest.approx(0.16)
+    assert quarter.scale == pytest.approx(0.08)
+
+
+def test_each_size_of_face_is_trusted_to_some_look() -> None:
+    for height, width in ((40, 60), (257, 100), (700, 1024), (1664, 1664), (3000, 9000)):
+        looks = list(passes_of(np.zeros((height, width, 3), np.uint8), photo=0, scale=None))
+        for side in np.geomspace(1, 2 * width, 60):
+            trusted = [look.size_px[0] <= side * look.scale <= look.size_px[1] for look in looks]
+            assert any(trusted), (height, width, side)
 
 
 def test_a_photo_that_is_still_large_when_reduced_is_tiled_in_its_own_pixels() -> None:
     image = np.zeros((3000, 6000, 3), np.uint8)
-    reduced, *tiles = passes_of(image, photo=0, scale=2000)
+    reduced, _, _, *tiles = passes_of(image, photo=0, scale=2000)
     assert reduced.scale == pytest.approx(1024 / 6000)
     ends = [t.offset_xy[0] + t.pixels.shape[1] / t.scale for t in tiles]
     assert max(max(t.pixels.shape) for t in tiles) <= TILE_PX

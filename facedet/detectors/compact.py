@@ -44,8 +44,8 @@ BATCH_PIXELS = 1_600_000
 SAME_FACE_IOU = 0.45
 MIN_SCORE = 0.35
 FAINT_BOXES = 600
-"""Per look, the boxes that go on to suppression, unless more reach MIN_SCORE. On wider_face/dev from score 0.02 on, 0.001
-of AP less than with all of them, in half of the time."""
+"""Per look, the boxes that go on to suppression, unless more reach MIN_SCORE. On wider_face/dev from score 0.02 on,
+0.001 of AP less than with all of them, in half of the time."""
 MODEL_PROPERTY = "crowdmood.detector"
 
 

@@ -24,7 +24,7 @@ from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
 from facedet.errors import ConfigError, TrainingDiverged
 from facedet.losses import Targets, compact_losses
-from facedet.models.compact import compact
+from facedet.models.compact import STAGES, compact
 from facedet.run import Run, environment, plain
 
 CLIP_NORM = 10.0
@@ -32,8 +32,8 @@ CLIP_NORM = 10.0
 
 FROZEN: dict[str, tuple[str, ...]] = {
     "none": (),
-    "stem": ("stem",),
-    "backbone": ("stem", "stage8", "stage16", "stage32"),
+    "stem": STAGES[:1],
+    "backbone": STAGES,
 }
 """`CompactConfig.freeze` -> parts of the network that do not learn."""
 
@@ -153,7 +153,8 @@ def train_compact(
                 for name, value in learner.learn(crops, epoch * steps + step, rate).items():
                     means[name] = means.get(name, 0.0) + value / steps
                 progress(step + 1, steps)
-            metrics = validate(learner.result()) if validate and config.measures(epoch + 1) else {}
+            result = learner.result()
+            metrics = validate(result) if validate and config.measures(epoch + 1) else {}
             line = {
                 "epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in means.items()},
                 **metrics, "photos": len(photos), "seconds": time.perf_counter() - started,
@@ -164,7 +165,7 @@ def train_compact(
             score = metrics.get("AP50", -1.0)
             if score > state["best"] or score == state["best"] == -1.0:
                 about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
-                save_whole({"network": learner.result().state_dict(), "metadata": about}, run.best)
+                save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
             save_whole({**learner.state(), "state": state}, run.last)
             report(line)
@@ -191,11 +192,9 @@ class Learner:
             model.load_state_dict(initial)
         self.model = model.to(memory_format=torch.channels_last)
         self._initial = initial
-        self._still = [self.model.get_submodule(name) for name in FROZEN[config.freeze]]
+        self._still = [self.model.get_submodule(name).requires_grad_(False) for name in FROZEN[config.freeze]]
         if config.freeze == "backbone":
             self._still += [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
-        for name in FROZEN[config.freeze]:
-            self.model.get_submodule(name).requires_grad_(False)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         groups = parameter_groups(self.model, config.weight_decay, spared=lambda name, parameter: parameter.ndim <= 1)

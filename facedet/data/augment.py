@@ -15,6 +15,8 @@ from facedet.data.images import read_photo
 from facedet.errors import DataError
 
 Box = npt.NDArray[np.float32]
+OUTSIDE = (114, 114, 114)
+"""Colour of what lies beyond a photo."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,9 @@ class CropRecipe:
                 f"face_px {low:g} to {high:g}: expected two rising sizes, the first above 0 and below 0.4 of the crop",
             ),
         ]
-        shares = {
-            "anchored": self.anchored, "mosaic": self.mosaic, "flip": self.flip, "turn": self.turn,
-            "quarter_turn": self.quarter_turn, "cover": self.cover,
-        }  # fmt: skip
-        checks += [(0 <= share <= 1, f"{name} {share}: expected 0 to 1") for name, share in shares.items()]
+        for name in ("anchored", "mosaic", "flip", "turn", "quarter_turn", "cover"):
+            share = getattr(self, name)
+            checks.append((0 <= share <= 1, f"{name} {share}: expected 0 to 1"))
         return [message for good, message in checks if not good]
 
 
@@ -168,7 +168,7 @@ def _start(low: float, high: float, length: int, side: float, rng: np.random.Gen
 def _cut(image: npt.NDArray[np.uint8], x0: float, y0: float, side: float, size: int) -> npt.NDArray[np.uint8]:
     """The window resized to size x size; what lies beyond the photo is grey."""
     scale = size / side
-    out = np.full((size, size, 3), 114, np.uint8)
+    out = np.full((size, size, 3), OUTSIDE, np.uint8)
     left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
     right, bottom = min(int(np.ceil(x0 + side)), image.shape[1]), min(int(np.ceil(y0 + side)), image.shape[0])
     if right <= left or bottom <= top:
@@ -200,7 +200,7 @@ def _turn(
     middle = np.full(2, size / 2)
     # cv2 places pixel centres on whole numbers, boxes count from the corner of the first pixel: half a pixel apart.
     shift = middle - linear @ middle + linear @ np.full(2, 0.5) - 0.5
-    turned = cv2.warpAffine(patch, np.column_stack([linear, shift]), (size, size), borderValue=(114, 114, 114))
+    turned = cv2.warpAffine(patch, np.column_stack([linear, shift]), (size, size), borderValue=OUTSIDE)
     centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 - middle) @ linear.T + middle
     half = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (linear**2).T)
     return turned.astype(np.uint8, copy=False), np.concatenate([centre - half, centre + half], 1).astype(np.float32)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from facedet.models.resnet import frozen_batch_norm
 
 STRIDES = (8, 16, 32)
+STAGES = ("stem", "stage8", "stage16", "stage32")
+"""Names of the backbone's parts, bottom up."""
 WIDTHS = (16, 32, 64, 128, 128)
 PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
 
@@ -106,7 +108,7 @@ class CompactStages(nn.Module):
 
     def freeze(self, freeze_at: int) -> None:
         """Stop training of the first stages, counted as in ResNet: 1 and 2 the stem, 3 also stage8 ... 5 everything."""
-        for name in ("stem", "stem", "stage8", "stage16", "stage32")[:freeze_at]:
+        for name in (STAGES[0], *STAGES)[:freeze_at]:
             stage = self.get_submodule(name).requires_grad_(False)
             for inner in list(stage.modules()):
                 for child_name, child in inner.named_children():

@@ -44,6 +44,7 @@ _RECIPES: dict[str, TrainConfig] = {
     "mini_xception": dataclasses.replace(KERAS, epochs=85, batch_size=32, augmentation=KERAS_GENERATOR),
     "fer_resnet": TrainConfig(),
     "fer_resnet_plain": TrainConfig(),
+    "fer_resnet_wide": TrainConfig(),
     "fer_resnet_large": TrainConfig(),
     "knn": KERAS,
     "mlp": KERAS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from emotion.checkpoint import checkpoint_path, identity_of, read_saved
 from emotion.config import TrainConfig
 from emotion.errors import WeightsError
+from emotion.models.fer_resnet import FerResNet
+from emotion.widen import widen
 
 AUXILIARY = "auxiliary."
 """Prefix of the second head's values, which a checkpoint may lack, or have for a run that wants none."""
@@ -20,6 +23,7 @@ def start_from(model: nn.Module, config: TrainConfig) -> str:
 
     model: the network as `network.`, the second head, if there is one, as `auxiliary.`. Of last.pt both are taken, as
     they were after the last step; best.pt holds the network alone, and a moving average where the run kept one.
+    The weights of a narrower fer_resnet are widened, by the run's seed, to a network that computes the same.
     Raises WeightsError, naming the file and all that differs: classes, architecture, the shape of a value.
     """
     if not Path(config.weights).exists():
@@ -35,10 +39,15 @@ def start_from(model: nn.Module, config: TrainConfig) -> str:
     else:
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entry network or model")
     told = saved.get("metadata", {})
+    earlier_model = told.get("config", {}).get("model", config.model)
+    if earlier_model != config.model and isinstance(model.network, FerResNet):
+        with contextlib.suppress(ValueError):  # then what differs is told below
+            found = widen(found, model.network, torch.Generator().manual_seed(config.seed))
+            earlier_model = config.model
     wanted = {key: value for key, value in model.state_dict().items() if key in found or not key.startswith(AUXILIARY)}
     found = {key: value for key, value in found.items() if key in wanted or not key.startswith(AUXILIARY)}
     differences = [
-        *_difference("model", told.get("config", {}).get("model", config.model), config.model),
+        *_difference("model", earlier_model, config.model),
         *_difference("classes", list(told.get("labels", config.classes)), list(config.classes)),
     ]
     differences += _different_values(found, wanted)

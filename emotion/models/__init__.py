@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from emotion.models.baselines import knn, mlp
-from emotion.models.fer_resnet import fer_resnet, fer_resnet_large, fer_resnet_plain
+from emotion.models.fer_resnet import fer_resnet, fer_resnet_large, fer_resnet_plain, fer_resnet_wide
 from emotion.models.imagenet import (
     inception_v3,
     load_imagenet,
@@ -39,6 +39,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "mini_xception": mini_xception,
     "fer_resnet": fer_resnet,
     "fer_resnet_plain": fer_resnet_plain,
+    "fer_resnet_wide": fer_resnet_wide,
     "fer_resnet_large": fer_resnet_large,
 }
 """Name -> builder(num_classes) of a torch module, or of an estimator for the names in `BASELINES`."""

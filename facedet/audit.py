@@ -23,6 +23,7 @@ from facedet.faces import Faces
 
 KINDS = {
     "unlabelled": "confident detections without a label",
+    "unsure": "less confident detections without a label",
     "undetected": "labels without any detection",
     "loose": "boxes much larger than the detector's",
     "tight": "boxes much smaller than the detector's",
@@ -38,11 +39,13 @@ class AuditRules:
     """When labels and detections differ. Scores and IoUs in [0, 1]; ratio: of areas, above 1.
 
     confident: detections of at least this score should have a label. weak: detections of at least this score can
-    confirm one. same: IoU from which a box is taken as right. touching: IoU from which the two are about one face.
+    confirm one. unsure: detections from this score on, up to `confident`, are told too when they have no label; None is
+    not. same: IoU from which a box is taken as right. touching: IoU from which the two are about one face.
     """
 
     confident: float = 0.6
     weak: float = 0.15
+    unsure: float | None = None
     same: float = 0.5
     touching: float = 0.1
     ratio: float = 1.6
@@ -58,6 +61,8 @@ class AuditRules:
             faults.append(f"ratio {self.ratio}: expected more than 1")
         if self.weak > self.confident:
             faults.append(f"weak {self.weak}: expected at most confident, {self.confident}")
+        if self.unsure is not None and not self.weak <= self.unsure <= self.confident:
+            faults.append(f"unsure {self.unsure}: expected {self.weak} to confident, {self.confident}")
         if faults:
             raise ConfigError(faults)
 
@@ -194,9 +199,11 @@ def _unlabelled(
 ) -> list[Finding]:
     best = iou_matrix(faces.boxes_xyxy, boxes).max(1, initial=0.0)
     sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).min(1, initial=np.inf)
-    sure = (faces.scores >= rules.confident) & (best < rules.touching) & (sides >= rules.min_face_px)
+    lowest = rules.confident if rules.unsure is None else rules.unsure
+    told = (faces.scores >= lowest) & (best < rules.touching) & (sides >= rules.min_face_px)
+    kinds = np.where(faces.scores >= rules.confident, "unlabelled", "unsure")
     return [
-        Finding(name, "unlabelled", -1, None, faces.boxes_xyxy[d], float(faces.scores[d]))
-        for d in np.flatnonzero(sure)
+        Finding(name, str(kinds[d]), -1, None, faces.boxes_xyxy[d], float(faces.scores[d]))
+        for d in np.flatnonzero(told)
         if int(d) not in paired
     ]

@@ -139,6 +139,10 @@ def audit(
         Path | None, typer.Option(help="Corrected annotations to write, in the format that came in.")
     ] = None,
     confident: Annotated[float, typer.Option(help="Detections of at least this score should have a label.")] = 0.6,
+    unsure: Annotated[
+        float | None,
+        typer.Option(help="Tell detections from this score on too; in COCO they are proposed as faces to ignore."),
+    ] = None,
     scale: Scale = None,
     as_json: AsJson = False,
 ) -> None:
@@ -147,7 +151,7 @@ def audit(
     from facedet.audit_files import write_audit, write_proposal
     from facedet.data.load import load_raw
 
-    rules = AuditRules(confident=confident)
+    rules = AuditRules(confident=confident, unsure=unsure)
     raw = load_raw(data, images=images)
     engine = load_detector(detector, scale=scale, min_score=rules.weak)
     with _progress() as progress:

@@ -17,6 +17,7 @@ from facedet.data.download import DownloadRules
 from facedet.data.prepare import REPORT_FILE, PrepareOptions, PrepareReport, prepare
 from facedet.data.raw import RawPhoto
 from facedet.data.voc import read_voc
+from facedet.data.webfaces import read_webfaces
 from facedet.data.wider import read_wider
 from facedet.data.yolo import read_yolo
 from facedet.errors import ConfigError
@@ -87,6 +88,20 @@ def yolo(
     """YOLO text files; polygons become their bounding boxes."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
     _run(lambda: read_yolo(folder, images=images, classes=face_class or ["face"]), out, options)
+
+
+@app.command()
+def webfaces(
+    annotations: Annotated[Path, typer.Argument(help="WebFaces_GroundThruth.txt: eyes, nose and mouth of each face.")],
+    *,
+    out: Out,
+    images: Annotated[Path, typer.Option(help="Folder of the photos.")],
+    seed: Seed = 0,
+    split: Split = "0.8,0.1,0.1",
+) -> None:
+    """Caltech 10,000 Web Faces; boxes are derived from the landmarks."""
+    options = PrepareOptions(seed=seed, fractions=parse_split(split))
+    _run(lambda: read_webfaces(annotations, images), out, options)
 
 
 @app.command()

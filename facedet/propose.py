@@ -1,7 +1,8 @@
 """Write an audit's findings as a corrected copy of the annotation file, in the format that came in.
 
 Every change carries a note, so that a person can review it: Dataturks records in `notes`, COCO in `audit`. Labels the
-detector did not find are kept and marked, never removed; only duplicates and boxes without extent go.
+detector did not find are kept and marked, never removed; only duplicates and boxes without extent go. What the detector
+is not sure of becomes a face to ignore in COCO; Dataturks' format has none, there it is left out.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def _correct_dataturks(
     for finding in findings:
         box = corrected_box(finding, size)
         points = [] if box is None else _points(box, size)
+        if finding.kind == "unsure":
+            continue
         if finding.label < 0:
             face = {"label": ["Face"], "notes": note(finding), "points": points}
             added.append(face | {"imageWidth": size[0], "imageHeight": size[1]})
@@ -90,7 +93,8 @@ def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
         category = min(wanted)
         new = [f for f in audit.findings if f.label < 0 and f.photo in ids]
         for number, finding in enumerate(new, next_id):
-            base = {"id": number, "image_id": ids[finding.photo], "category_id": category, "iscrowd": 0}
+            base = {"id": number, "image_id": ids[finding.photo], "category_id": category}
+            base["iscrowd"] = int(finding.kind == "unsure")
             kept.append(_correct_coco(base, [finding], audit.sizes))
         document["annotations"] = kept
     except (KeyError, TypeError, IndexError) as e:
@@ -111,7 +115,7 @@ def _correct_coco(annotation: dict[str, Any], findings: Sequence[Finding], sizes
 
 def corrected_box(finding: Finding, size_wh: tuple[int, int]) -> npt.NDArray[np.float32] | None:
     """The proposed box, float32 [4] in pixels; None where the label's own box stays."""
-    if finding.kind in (*RESIZED, "unlabelled"):
+    if finding.kind in (*RESIZED, "unlabelled", "unsure"):
         return finding.detection_xyxy
     if finding.kind == "outside" and finding.label_xyxy is not None:
         return finding.label_xyxy.clip(0, np.array([*size_wh, *size_wh], np.float32))
@@ -123,6 +127,7 @@ def note(finding: Finding) -> str:
     was = "" if finding.label_xyxy is None else f", was {[round(float(v), 1) for v in finding.label_xyxy]}"
     texts = {
         "unlabelled": f"audit: added, found with score {finding.score:.2f}",
+        "unsure": f"audit: to ignore, found with score {finding.score:.2f}",
         "undetected": "audit: check, the detector finds nothing here",
         "outside": f"audit: clipped to the photo{was}",
     }

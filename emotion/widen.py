@@ -65,16 +65,18 @@ def widen(saved: Values, wide: FerResNet, rng: torch.Generator) -> Values:
     for i in range(len(wide.blocks)):
         block = f"blocks.{i}"
         entering = stream
-        if f"{block}.shortcut.1.weight" in narrow:
+        if f"{block}.shortcut.1.weight" in shapes:
             stream = layer(f"{block}.shortcut.1", entering, norm=f"{block}.shortcut.2")
         inner = layer(f"{block}.residual.0", entering, norm=f"{block}.residual.1")
         layer(f"{block}.residual.3", inner, stream, norm=f"{block}.residual.4")
         gate = f"{block}.residual.5.gate"
-        if f"{gate}.1.weight" in narrow:
+        if f"{gate}.1.weight" in shapes:
             layer(f"{gate}.3", layer(f"{gate}.1", stream), stream)
     for head in ("head", "auxiliary"):
         if f"{head}.weight" in narrow:
             grown |= {f"{head}.weight": _read(narrow[f"{head}.weight"], stream), f"{head}.bias": narrow[f"{head}.bias"]}
+    if surplus := sorted(narrow.keys() - grown.keys()):
+        raise ValueError(f"a layer too many, {surplus[0]}: expected the same blocks")
     return {key if key.startswith("auxiliary.") else f"network.{key}": value for key, value in grown.items()}
 
 

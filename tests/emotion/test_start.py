@@ -124,10 +124,36 @@ def test_weights_that_do_not_fit_say_what_differs(data: Path, earlier: Path, tmp
     text = message(earlier / "best.pt")
     assert "model fer_resnet: expected mini_xception; another architecture, without network.0.mean" in text
     assert "and with network.mean" in text
-    text = message(earlier / "best.pt", model="fer_resnet_large")
-    assert "network.stem.0.weight is [16, 1, 3, 3]: expected [32, 1, 3, 3]" in text
+    text = message(earlier / "best.pt", model="fer_resnet_plain")
+    assert "model fer_resnet: expected fer_resnet_plain; another architecture, with network.blocks.0.residual.5" in text
+    wide = write_checkpoint(tmp_path / "wide", model="fer_resnet_wide")
+    text = message(wide, model="fer_resnet")
+    assert "model fer_resnet_wide: expected fer_resnet; network.stem.0.weight is [20, 1, 3, 3]: expected [16" in text
     swapped = ("disgust", "angry", "fear", "happy", "sad", "surprise", "neutral")
     assert "classes ['angry', 'disgust'" in message(write_checkpoint(tmp_path / "made"), classes=swapped)
+
+
+def test_a_wider_network_starts_as_the_narrower_one(earlier: Path) -> None:
+    torch.manual_seed(1)
+    narrow = build_learner(dataclasses.replace(SMALL, weights=str(earlier / "last.pt"))).model
+    saved = torch.load(earlier / "last.pt", weights_only=True)
+    for name, value in narrow.named_parameters():  # as after a training: no norm that gives zero
+        torch.nn.init.uniform_(value, 0.5, 1.5) if value.ndim == 1 else None
+        saved["model"][name] = value.detach()
+    path = earlier.parent / "varied.pt"
+    torch.save(saved, path)
+    settings = dataclasses.replace(SMALL, model="fer_resnet_wide", weights=str(path))
+    faces = torch.rand(3, 1, 40, 40)
+    with torch.inference_mode():
+        expected = narrow.eval()(faces)
+        for model in ("fer_resnet_wide", "fer_resnet_large"):
+            wide = build_learner(dataclasses.replace(settings, model=model)).model.eval()
+            for found, wanted in zip(wide(faces), expected, strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    weight = wide.network.head.weight
+    assert len(torch.unique(weight, dim=1).T) == weight.shape[1], "copies are told apart, so that each learns its own"
+    again = build_learner(dataclasses.replace(settings, model="fer_resnet_large")).model
+    assert same(again.state_dict(), wide.state_dict())
 
 
 def test_files_that_no_run_can_start_from(tmp_path: Path) -> None:

@@ -29,11 +29,13 @@ SHIFTED = [125.0, 110.0, 175.0, 160.0]
 FAR = [300.0, 200.0, 340.0, 240.0]
 
 
-def kinds(labels: list[list[float]], found: list[list[float]], *, ignore: bool = False) -> list[tuple[str, int]]:
+def kinds(
+    labels: list[list[float]], found: list[list[float]], *, ignore: bool = False, rules: AuditRules | None = None
+) -> list[tuple[str, int]]:
     raw = RawPhoto("a.jpg", corners_array(labels), np.full(len(labels), ignore, np.bool_))
     table = np.array(found, np.float32).reshape(-1, 5)
     faces = Faces.from_raw(table[:, :4], table[:, 4], SIZE)
-    return [(f.kind, f.label) for f in audit_photo(raw, faces, AuditRules())]
+    return [(f.kind, f.label) for f in audit_photo(raw, faces, rules or AuditRules())]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,15 @@ def test_rules_that_cannot_work_are_all_named() -> None:
         AuditRules(confident=2, ratio=0.5)
     with pytest.raises(ConfigError, match=r"weak 0\.5: expected at most confident"):
         AuditRules(weak=0.5, confident=0.4)
+
+
+def test_less_confident_detections_are_told_when_asked_for() -> None:
+    rules = AuditRules(unsure=0.3)
+    assert kinds([FACE], [[*FACE, 0.4], [*FAR, 0.4]], rules=rules) == [("unsure", -1)]
+    assert kinds([], [[*FACE, 0.7], [*FAR, 0.29]], rules=rules) == [("unlabelled", -1)]
+    for unsure in (0.1, 0.7):
+        with pytest.raises(ConfigError, match=r"unsure 0\.\d: expected 0\.15 to confident, 0\.6"):
+            AuditRules(unsure=unsure)
 
 
 class Scripted:
@@ -181,6 +192,21 @@ def test_proposal_as_coco_json(tmp_path: Path) -> None:
     assert "clipped to the photo" in by_id[3]["audit"]
     assert by_id[5]["bbox"] == [300.0, 200.0, 40.0, 40.0]
     assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 4
+
+
+def test_what_the_detector_is_unsure_of_is_proposed_as_to_ignore(tmp_path: Path) -> None:
+    found, rules = [[*FACE, 0.9], [*FAR, 0.4]], AuditRules(unsure=0.3)
+    data = load_raw(coco(tmp_path))
+    write_proposal(audit(Scripted(found), data.photos, rules=rules), data, tmp_path / "proposed.json")
+    added = json.loads((tmp_path / "proposed.json").read_text())["annotations"][-1]
+    assert (added["bbox"], added["iscrowd"]) == ([300.0, 200.0, 40.0, 40.0], 1)
+    assert added["audit"] == "audit: to ignore, found with score 0.40"
+    photo = load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0]
+    assert photo.ignore.tolist() == [False, False, False, True]
+    source = write_lines(tmp_path / "f.json", [record("a.jpg", [relative(FACE)], size=SIZE)])
+    data = load_raw(source, images=tmp_path / "images")
+    write_proposal(audit(Scripted(found), data.photos, rules=rules), data, tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text()) == json.loads(source.read_text())
 
 
 def test_a_clean_set_is_proposed_as_it_was(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_evaluate_wider_at_a_scale(tmp_path: Path) -> None:
 
 def test_audit_with_a_proposal(tmp_path: Path) -> None:
     words = ("audit", source(tmp_path), "--images", tmp_path / "photos", "--detector", "haar", "--json")
+    refused = run(*words, "--confident", 0.5, "--unsure", 0.7)
+    assert (refused.exit_code, "unsure 0.7: expected 0.15 to confident, 0.5" in refused.stderr) == (2, True)
     result = run(*words, "--out", tmp_path / "audit", "--propose", tmp_path / "proposed.json")
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
@@ -79,9 +81,9 @@ def test_audit_with_a_proposal(tmp_path: Path) -> None:
     assert "the detector finds nothing here" in (tmp_path / "proposed.json").read_text()
 
 
-@pytest.mark.parametrize("form", ["wider", "voc", "yolo", "coco"])
+@pytest.mark.parametrize("form", ["wider", "voc", "yolo", "webfaces", "coco"])
 def test_prepare_every_format(tmp_path: Path, form: str) -> None:
-    where = tmp_path / "in"
+    where, options = tmp_path / "in", []
     write_photo(where / "images" / "a.jpg")
     if form == "wider":
         where = wider_folder(tmp_path / "dev")
@@ -91,13 +93,17 @@ def test_prepare_every_format(tmp_path: Path, form: str) -> None:
     elif form == "yolo":
         (where / "labels").mkdir()
         (where / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    elif form == "webfaces":
+        options = ["--images", where / "images"]
+        where = where / "list.txt"
+        where.write_text("a.jpg 40 30 60 30 50 40 50 50\n")
     else:
         image = {"id": 1, "file_name": "a.jpg", "width": 120, "height": 80}
         box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
         text = json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "face"}]})
         where = where / "annotations.json"
         where.write_text(text)
-    result = run("prepare", form, where, "--out", tmp_path / "out")
+    result = run("prepare", form, where, *options, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert json.loads(run("stats", tmp_path / "out", "--json").stdout)["faces"] == 1
 

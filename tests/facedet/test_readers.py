@@ -14,6 +14,7 @@ from facedet.data.coco import load_coco, read_coco
 from facedet.data.dataturks import read_dataturks, read_records
 from facedet.data.raw import name_of_url
 from facedet.data.voc import read_voc
+from facedet.data.webfaces import read_webfaces
 from facedet.data.wider import is_wider, load_wider, read_wider
 from facedet.data.yolo import read_yolo
 from facedet.errors import DataError
@@ -309,6 +310,52 @@ def test_yolo_and_voc_agree_with_supervision(tmp_path: Path) -> None:
     (voc,) = read_voc(tmp_path / "voc")
     np.testing.assert_allclose(yolo.corners * [120, 80, 120, 80], boxes, atol=1e-3)
     np.testing.assert_allclose(voc.corners, boxes, atol=1.0)
+
+
+# Caltech 10,000 Web Faces
+
+
+LANDMARKS = "a.jpg 40 50 60 50 50 60 50 70"
+
+
+def test_webfaces_boxes_stand_around_the_landmarks(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a.jpg", 120, 120)
+    (tmp_path / "list.txt").write_text(f"{LANDMARKS}\n\nb.jpg 1 1 2 1 1 2 1 3\n{LANDMARKS.replace('40', '42')}\n")
+    first, absent = read_webfaces(tmp_path / "list.txt", tmp_path / "photos")
+    assert (first.name, absent.name, absent.path) == ("a.jpg", "b.jpg", None)
+    assert first.path == tmp_path / "photos" / "a.jpg"
+    # eyes 20 px apart and 20 px above the mouth: 43.2 x 57.4 px, centred 4.8 px above (50, 60)
+    np.testing.assert_allclose(first.corners[0], [28.4, 26.5, 71.6, 83.9], atol=1e-6)
+    assert first.corners[1, 2] - first.corners[1, 0] < 43.2
+    assert first.ignore.tolist() == [False, False]
+
+
+def test_webfaces_boxes_turn_with_the_face(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg 50 60 50 40 40 50 30 50\n")  # the mouth left of the eyes
+    x1, y1, x2, y2 = read_webfaces(tmp_path / "list.txt", tmp_path)[0].corners[0]
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((44.8, 50))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{LANDMARKS}\na.jpg 1 2 3", "line 2: expected a photo's name and eight numbers"),
+        (LANDMARKS.replace("70", "x"), "line 1: expected a photo's name and eight numbers"),
+        (LANDMARKS.replace("70", "nan"), "line 1: .*: a number is not finite"),
+        (LANDMARKS + " 3", "line 1: expected"),
+        ("\n", "expected lines of a photo's name and eight numbers, found none"),
+        (LANDMARKS.replace("a.jpg", "../a.jpg"), "must not lead out of"),
+    ],
+)
+def test_webfaces_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_webfaces(tmp_path / "list.txt", tmp_path / "photos")
+
+
+def test_webfaces_without_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
+        read_webfaces(tmp_path / "none.txt", tmp_path)
 
 
 # COCO

@@ -105,7 +105,7 @@ class CompactDetector:
         found: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
         passes = (p for i, image in enumerate(images) for p in passes_of(image, photo=i, scale=self._scale))
         for batch in _batches(passes):
-            outputs = self._session.run(None, {self._input: np.stack([_to_input(p.pixels) for p in batch])})[0]
+            outputs = self._session.run(None, {self._input: _to_input(batch)})[0]
             for view, output in zip(batch, outputs, strict=True):
                 found[view.photo].append(self._faces_of(view, output))
         return [self._merge(parts, image) for parts, image in zip(found, images, strict=True)]
@@ -175,7 +175,9 @@ def _looks(image: Image, photo: int, base: float, *, least_px: float) -> Iterato
         yield _Pass(photo, pixels, base * ratio, (0, 0), border, whole, (least_px, most_px))
         if last:
             return
-        pixels, ratio = _reduced(image, max(pixels.shape[:2]) // 2)
+        if min(pixels.shape[:2]) == 1:
+            return
+        pixels, ratio = _halved(pixels), ratio / 2
         least_px = LEAST_TRUSTED_PX
 
 
@@ -243,10 +245,13 @@ def _padded_size(pixels: Image) -> tuple[int, int]:
     return -(-height // BLOCK_PX) * BLOCK_PX, -(-width // BLOCK_PX) * BLOCK_PX
 
 
-def _to_input(pixels: Image) -> npt.NDArray[np.float32]:
-    height, width = _padded_size(pixels)
-    padded = _bordered(pixels, 0, height - pixels.shape[0], 0, width - pixels.shape[1])
-    return padded.transpose(2, 0, 1).astype(np.float32)
+def _to_input(batch: Sequence[_Pass]) -> npt.NDArray[np.float32]:
+    """[N, 3, H, W] of views of one padded size."""
+    inputs = np.full((len(batch), 3, *_padded_size(batch[0].pixels)), PAD_GREY, np.float32)
+    for target, view in zip(inputs, batch, strict=True):
+        height, width = view.pixels.shape[:2]
+        target[:, :height, :width] = view.pixels.transpose(2, 0, 1)
+    return inputs
 
 
 def _bordered(image: Image, top: int, bottom: int, left: int, right: int) -> Image:
@@ -257,9 +262,23 @@ def _bordered(image: Image, top: int, bottom: int, left: int, right: int) -> Ima
 
 
 def _reduced(image: Image, side: int) -> tuple[Image, float]:
+    """The image with a long side of `side` pixels, and by which factor it was reduced.
+
+    By halves, then bilinearly: as good as the mean over areas for the network, and ten times as fast.
+    """
+    factor = 1.0
+    while max(image.shape[:2]) >= 2 * side and min(image.shape[:2]) > 1:
+        image, factor = _halved(image), factor / 2
     ratio = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), ratio
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False), factor * ratio
+
+
+def _halved(image: Image) -> Image:
+    """Means of 2 x 2 pixels; of an odd row or column the last is left out. Both sides are at least 2."""
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    even = image[: 2 * height, : 2 * width]
+    return cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def _starts(length: int) -> list[int]:

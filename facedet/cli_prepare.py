@@ -42,7 +42,7 @@ def dataturks(
     seed: Seed = 0,
     split: Split = "0.8,0.1,0.1",
 ) -> None:
-    """Dataturks: photos from --images (named as their URL's last part), the rest from their URLs."""
+    """Dataturks: photos from --images (named as their URL's last part, or by a relative URL), the rest fetched."""
     rules = DownloadRules(workers=workers)
     options = PrepareOptions(images, download, seed, parse_split(split), rules)
     _run(lambda: read_dataturks(annotations), out, options)
@@ -70,7 +70,7 @@ def voc(
     seed: Seed = 0,
     split: Split = "0.8,0.1,0.1",
 ) -> None:
-    """Pascal VOC; difficult faces are ignored in training and measuring."""
+    """Pascal VOC, photos in the XML files' subfolders or of a unique name; difficult faces are ignored later on."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
     _run(lambda: read_voc(folder, images=images, classes=face_class or ["face"]), out, options)
 

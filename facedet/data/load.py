@@ -18,7 +18,7 @@ from facedet.data.coco import (
 )
 from facedet.data.dataturks import read_dataturks
 from facedet.data.prepare import unique_names
-from facedet.data.raw import RawPhoto, find_photo
+from facedet.data.raw import RawPhoto, locate_photos
 from facedet.data.wider import is_wider, load_wider
 from facedet.errors import DataError
 
@@ -103,7 +103,8 @@ def load_raw(path: str | Path, *, images: str | Path | None = None) -> RawData:
     if images is None:
         raise DataError(f"{source}: Dataturks' JSON holds no photos; name their folder with --images")
     photos, _ = unique_names(read_dataturks(source))
-    return RawData([replace(p, path=find_photo(Path(images), p.name)) for p in photos], source, "dataturks")
+    found = locate_photos(Path(images), photos)
+    return RawData([replace(photo, path=found.get(photo.name)) for photo in photos], source, "dataturks")
 
 
 def is_coco(path: Path) -> bool:

@@ -25,7 +25,7 @@ from facedet.data.coco import (
 )
 from facedet.data.download import DownloadRules, download_all, sha256_of
 from facedet.data.images import read_photo
-from facedet.data.raw import RawPhoto, find_photo, inside
+from facedet.data.raw import RawPhoto, inside, locate_photos
 from facedet.errors import DataError
 
 REPORT_FILE = "report.json"
@@ -115,13 +115,13 @@ def unique_names(raws: Sequence[RawPhoto]) -> tuple[list[RawPhoto], Counter[str]
 
 def _locate(raws: Sequence[RawPhoto], folder: Path, options: PrepareOptions) -> tuple[dict[str, Path], dict[str, str]]:
     """name -> file for the photos that are here or could be fetched, and URL -> reason for dead links."""
-    found: dict[str, Path] = {}
     wanted: dict[str, str] = {}
+    found = locate_photos(options.images, raws) if options.images else {}
+    found |= {raw.name: raw.path for raw in raws if raw.path}
     for raw in raws:
-        path = raw.path or (find_photo(options.images, raw.name) if options.images else None)
-        if path is not None:
-            found[raw.name] = path
-        elif raw.url and options.download:
+        if raw.name in found:
+            continue
+        if raw.url and options.download:
             wanted[raw.name] = raw.url
         elif raw.url and (folder / raw.name).is_file():
             found[raw.name] = folder / raw.name

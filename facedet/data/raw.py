@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import numpy.typing as npt
 from facedet.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_NAME = 180
+MAX_NAME_BYTES = 180
+"""Of a file name in UTF-8: file systems take 255, and a download adds some to it while it is unfinished."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 
 
@@ -46,16 +49,29 @@ def corners_array(rows: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
 def name_of_url(url: str) -> str:
     """The last path part of `url`, made safe as a file name: no separators, no leading dot, no control characters.
 
-    Nothing is percent-decoded, so an encoded `../` stays one harmless name. Raises DataError when no name is left.
+    Of a relative URL the whole path, percent-decoded, each part made safe. Of others nothing is percent-decoded, so an
+    encoded `../` stays one harmless name. Raises DataError when no name is left.
     """
     try:
-        last = urlsplit(url).path.rsplit("/", 1)[-1]
+        relative = _relative_path(url)
+        parts = unquote(relative).split("/") if relative else [urlsplit(url).path.rsplit("/", 1)[-1]]
     except ValueError as e:
         raise DataError(f"{url!r}: expected a URL: {e}") from e
-    name = _UNSAFE.sub("_", last).strip(" ").lstrip(".").rstrip(". ")
-    if not name:
+    if not (last := _safe(parts[-1])):
         raise DataError(f"{url!r}: expected a URL that ends in a file name")
-    return name[-MAX_NAME:].lstrip(".")
+    return "/".join([*filter(None, map(_safe, parts[:-1])), last])
+
+
+def _relative_path(url: str) -> str:
+    """The path of a URL without scheme and host, still encoded; "" for any other and for a path from the root."""
+    parts = urlsplit(url)
+    return "" if parts.scheme or parts.netloc or parts.path.startswith("/") else parts.path
+
+
+def _safe(part: str) -> str:
+    """A file name of at most MAX_NAME_BYTES, its end kept; "" where nothing is left."""
+    name = _UNSAFE.sub("_", part.encode(errors="ignore").decode()).strip(" ").lstrip(".").rstrip(". ")
+    return name.encode()[-MAX_NAME_BYTES:].decode(errors="ignore").lstrip(".")
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -71,9 +87,26 @@ def find_photos(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
-def find_photo(folder: Path, name: str) -> Path | None:
-    """The photo in `folder`, also where its name was percent-decoded by whoever saved it; None when it is not there."""
-    for candidate in (name, unquote(name).rsplit("/", 1)[-1]):
-        if candidate and inside(folder, candidate).is_file():
-            return folder / candidate
-    return None
+def locate_photos(folder: Path, raws: Sequence[RawPhoto]) -> dict[str, Path]:
+    """name -> photo in `folder`, for those that are there, also where a name was percent-decoded by whoever saved it.
+
+    A relative URL is followed first; a file name alone is enough where no other photo of `raws` has the same.
+    """
+    shared = Counter(raw.name.rsplit("/", 1)[-1] for raw in raws)
+    found = {}
+    for raw in raws:
+        relative = _relative_path(raw.url or "")
+        alone = raw.name.rsplit("/", 1)[-1]
+        names = [unquote(relative), relative, raw.name]
+        if shared[alone] == 1:
+            names += [alone, unquote(alone).rsplit("/", 1)[-1]]
+        place = next((name for name in names if _is_photo(folder, name)), None)
+        if place is not None:
+            found[raw.name] = folder / place
+    return found
+
+
+def _is_photo(folder: Path, name: str) -> bool:
+    if not name or name.startswith("/") or ".." in name.split("/"):
+        return False
+    return os.path.isfile(folder / name) and inside(folder, name).is_file()  # the former takes names of any length

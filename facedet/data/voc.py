@@ -6,33 +6,108 @@ Coordinates are VOC's: pixels counted from 1, the far corner included, so only t
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
 
-from facedet.data.raw import IMAGE_SUFFIXES, RawPhoto, corners_array, find_photos
+from facedet.data.raw import RawPhoto, corners_array, find_photos
 from facedet.errors import DataError
+
+PHOTO_FOLDERS = ("JPEGImages", "images")
+LABEL_FOLDERS = ("Annotations", "annotations")
 
 
 def read_voc(
     folder: str | Path, *, images: str | Path | None = None, classes: Collection[str] = ("face",)
 ) -> list[RawPhoto]:
-    """Every XML file below `folder`. Photos are looked up by file name in `images` (default: anywhere in `folder`).
+    """Every XML file below `folder`. Photos are looked up in `images` (default: `folder`).
 
+    A photo lies in the same subfolder as its XML file (JPEGImages for Annotations, images for annotations), else in the
+    one that <folder> names, under the declared file name or the XML file's; else it is the only one of that name.
+    Photos are named by their path, without JPEGImages and images.
     classes: names that count as faces, any case. `difficult` faces are to be ignored.
-    Raises DataError naming the file, also when there is none.
+    Raises DataError naming the file, also when there is none, and when several photos fit.
     """
     folder = Path(folder)
     files = sorted(folder.rglob("*.xml"))
     if not files:
         raise DataError(f"{folder}: expected Pascal VOC XML files, found none")
-    photos = {p.name: p for p in find_photos(Path(images or folder))}
-    return [_read_file(file, photos, {c.lower() for c in classes}) for file in files]
+    photos = _Photos(Path(images or folder))
+    labels = [_read_file(file, file.relative_to(folder), {c.lower() for c in classes}) for file in files]
+    exact = [photos.at_its_place(label) for label in labels]
+    taken = set(exact)
+    places = [place or photos.by_name_alone(label, taken) for label, place in zip(labels, exact, strict=True)]
+    return [
+        replace(label.raw, name=photos.names[place], path=photos.root / place) if place else label.raw
+        for label, place in zip(labels, places, strict=True)
+    ]
 
 
-def _read_file(file: Path, photos: dict[str, Path], classes: set[str]) -> RawPhoto:
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """One XML file: its faces, and where it says its photo is. folders: the likeliest first, "" for the top."""
+
+    file: Path
+    raw: RawPhoto
+    folders: tuple[str, ...]
+    file_name: str
+
+
+class _Photos:
+    """The photos below `root` by their place, a relative path with forward slashes. names: place -> name in the set."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        places = [photo.relative_to(root).as_posix() for photo in find_photos(root)]
+        short = {place: _without(place, PHOTO_FOLDERS) for place in places}
+        shared = Counter(short.values())
+        self.names = {place: name if shared[name] == 1 else place for place, name in short.items()}
+        self._places = {place: [place] for place in places}
+        self._stems = _grouped(places, lambda place: str(place.with_suffix("")))
+        self._names_alone = _grouped(places, lambda place: place.name)
+        self._stems_alone = _grouped(places, lambda place: place.stem)
+
+    def at_its_place(self, label: _Labels) -> str | None:
+        """The photo where the XML file and its <folder> say; None when it is not there."""
+        for at in label.folders:
+            prefix = f"{at}/" if at else ""
+            place = self._one(label, self._places, prefix + label.file_name)
+            if place := place or self._one(label, self._stems, prefix + label.file.stem):
+                return place
+        return None
+
+    def by_name_alone(self, label: _Labels, taken: Collection[str | None]) -> str | None:
+        """The only photo with that file name, wherever it is, unless it is another XML file's own."""
+        place = self._one(label, self._names_alone, label.file_name)
+        place = place or self._one(label, self._stems_alone, label.file.stem)
+        return None if place in taken else place
+
+    def _one(self, label: _Labels, index: dict[str, list[str]], key: str) -> str | None:
+        found = index.get(key, [])
+        if len(found) > 1:
+            raise DataError(
+                f"{label.file}: {len(found)} photos below {self.root} are called {key}, among them {found[0]} and "
+                f"{found[1]}: expected the XML file in its photo's subfolder, or a <folder> that names it"
+            )
+        return found[0] if found else None
+
+
+def _grouped(places: Sequence[str], key: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for place in places:
+        groups.setdefault(key(PurePosixPath(place)), []).append(place)
+    return groups
+
+
+def _without(place: str, folders: Collection[str]) -> str:
+    return "/".join(part for part in place.split("/") if part not in folders)
+
+
+def _read_file(file: Path, place: Path, classes: set[str]) -> _Labels:
     try:
         text = file.read_text(encoding="utf-8-sig")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -45,11 +120,20 @@ def _read_file(file: Path, photos: dict[str, Path], classes: set[str]) -> RawPho
                 rows.append([min(x1, x2) - 1, min(y1, y2) - 1, max(x1, x2), max(y1, y2)])
                 ignore.append(item.findtext("difficult", "0").strip() == "1")
         width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError, ValueError) as e:
+    except (OSError, UnicodeDecodeError, ElementTree.ParseError, ValueError, OverflowError) as e:
         raise DataError(f"{file}: not Pascal VOC as expected: {e}") from e
-    name = _photo_name(file, root.findtext("filename", ""), photos)
     declared = (width, height) if width and height else None
-    return RawPhoto(name, corners_array(rows), np.array(ignore, np.bool_), path=photos.get(name), declared_wh=declared)
+    file_name = root.findtext("filename", "").replace("\\", "/").rsplit("/", 1)[-1].strip()
+    own = place.parent.as_posix().removeprefix(".")
+    name = "/".join(part for part in (_without(own, LABEL_FOLDERS), file_name or file.stem) if part)
+    raw = RawPhoto(name, corners_array(rows), np.array(ignore, np.bool_), declared_wh=declared)
+    return _Labels(file, raw, _folders(own, root.findtext("folder", "")), file_name)
+
+
+def _folders(own: str, declared: str) -> tuple[str, ...]:
+    beside = dict(zip(LABEL_FOLDERS, PHOTO_FOLDERS, strict=True))
+    named = declared.replace("\\", "/").strip().strip("/").removeprefix("./")
+    return own, "/".join(beside.get(part, part) for part in own.split("/")), *([named] if named else [])
 
 
 def _text(item: ElementTree.Element, path: str) -> str:
@@ -57,12 +141,3 @@ def _text(item: ElementTree.Element, path: str) -> str:
     if text is None:
         raise ValueError(f"an object has no <{path}>")
     return text
-
-
-def _photo_name(file: Path, declared: str, photos: dict[str, Path]) -> str:
-    """The declared file name where such a photo exists, else the one with the XML file's stem."""
-    base = declared.replace("\\", "/").rsplit("/", 1)[-1].strip()
-    if base in photos:
-        return base
-    same_stem = [file.stem + suffix for suffix in sorted(IMAGE_SUFFIXES) if file.stem + suffix in photos]
-    return same_stem[0] if same_stem else base or file.stem

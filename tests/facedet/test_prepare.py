@@ -12,13 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facedet.data.checks import pixel_scale, repair_boxes
-from facedet.data.coco import SPLITS, load_coco, split_of, write_coco
+from facedet.data.coco import SPLITS, load_coco, read_coco, split_of, write_coco
 from facedet.data.dataturks import read_dataturks
 from facedet.data.load import load_data, load_raw, load_training
 from facedet.data.prepare import PrepareOptions, prepare, unique_names
-from facedet.data.raw import RawPhoto, corners_array
+from facedet.data.raw import RawPhoto, corners_array, locate_photos
 from facedet.data.stats import stats
+from facedet.data.voc import read_voc
 from facedet.errors import DataError
+from pipeline import formats
+from pipeline.reading import FaceReading, PhotoReading
 from tests.facedet.drawn_faces import drawn_dataset
 from tests.facedet.photos import record, write_lines, write_photo
 
@@ -150,6 +153,45 @@ def test_percent_decoded_photos_are_found(tmp_path: Path) -> None:
     write_photo(tmp_path / "photos" / "a b.jpg")
     path = write_lines(tmp_path / "f.json", [record("a%20b.jpg", [[0.1, 0.2, 0.5, 0.6]])])
     assert prepare(read_dataturks(path), tmp_path / "out", options=options(tmp_path)).counts["faces"] == 1
+
+
+def test_relative_urls_are_followed_and_a_name_alone_only_where_it_is_one_photos(tmp_path: Path) -> None:
+    for name in ("x/a b.jpg", "y/a b.jpg", "c.jpg"):
+        write_photo(tmp_path / "photos" / name)
+    contents = ["x/a%20b.jpg", "y/a%20b.jpg", "z/a%20b.jpg", "gone/c.jpg", "../../c.jpg", "a" * 300 + ".jpg"]
+    records = [record("", [[0.1, 0.2, 0.5, 0.6]]) | {"content": content} for content in contents]
+    report = prepare(
+        read_dataturks(write_lines(tmp_path / "f.json", records[:4] + records[5:])), tmp_path / "out",
+        options=options(tmp_path),
+    )  # fmt: skip
+    assert set(report.left_out) == {"z/a b.jpg", "a" * 176 + ".jpg"}
+    assert [p.name for p in load_data(tmp_path / "out").photos] == ["gone/c.jpg", "x/a b.jpg", "y/a b.jpg"]
+    raws = read_dataturks(write_lines(tmp_path / "f.json", records[4:5]))
+    assert locate_photos(tmp_path / "photos", raws) == {"c.jpg": tmp_path / "photos" / "c.jpg"}
+
+
+@pytest.mark.parametrize("form", ["voc", "dataturks", "coco"])
+def test_what_annotate_writes_comes_back_with_photos_of_one_name_apart(tmp_path: Path, form: str) -> None:
+    boxes = {"a.jpg": (10.0, 20.0, 50.0, 60.0), "p q/a.jpg": (30.0, 5.0, 70.0, 45.0), "r/a.jpg": (1.0, 2.0, 31.0, 42.0)}
+    for name in boxes:
+        write_photo(tmp_path / "photos" / name)
+    readings = [annotated(name, box) for name, box in boxes.items()]
+    getattr(formats, f"write_{form}")(readings, tmp_path / "labels")
+    raws = {
+        "voc": lambda: read_voc(tmp_path / "labels", images=tmp_path / "photos"),
+        "dataturks": lambda: read_dataturks(tmp_path / "labels"),
+        "coco": lambda: read_coco(tmp_path / "labels", tmp_path / "photos"),
+    }[form]()
+    assert prepare(raws, tmp_path / "out", options=options(tmp_path)).counts["photos_kept"] == 3
+    data = load_data(tmp_path / "out")
+    assert {photo.name: photo.boxes_xyxy.round().tolist() for photo in data.photos} == {
+        name: [list(box)] for name, box in boxes.items()
+    }
+    assert all(photo.path.is_file() for photo in data.photos)
+
+
+def annotated(name: str, box: tuple[float, float, float, float]) -> PhotoReading:
+    return PhotoReading(name, 120, 80, faces=(FaceReading(box, 0.9, None),))
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
         ("http://h/..jpg", "jpg"),
         ("http://h/a:b*.jpg", "a_b_.jpg"),
         ("http://h/" + "x" * 400 + ".jpg", "x" * 176 + ".jpg"),
+        ("http://h/" + "é" * 300 + ".jpg", "é" * 88 + ".jpg"),
+        ("http://h/" + "群" * 100 + ".jpg", "群" * 58 + ".jpg"),
+        ("http://h/\ud800a.jpg", "a.jpg"),
+        ("sub/a%20b.jpg", "sub/a b.jpg"),
+        ("sub/%3Fa%25.jpg", "sub/_a%.jpg"),
+        ("../%2e%2e/./sub//a.jpg", "sub/a.jpg"),
+        ("/home/me/sub/a.jpg", "a.jpg"),
     ],
 )
 def test_names_of_urls_are_safe(url: str, name: str) -> None:
@@ -220,6 +227,55 @@ def test_voc_finds_photos_by_the_xml_files_name(tmp_path: Path, filename: str) -
     (tmp_path / "a.xml").write_text(voc_xml("", filename=filename))
     (raw,) = read_voc(tmp_path)
     assert raw.path == tmp_path / "a.jpg"
+
+
+def voc_names(folder: Path, *, images: Path | None = None) -> dict[str, Path | None]:
+    return {raw.name: raw.path for raw in read_voc(folder, images=images)}
+
+
+def write_voc_xml(path: Path, filename: str, folder: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(voc_xml(f"<folder>{folder}</folder>" + voc_object(), filename=filename))
+
+
+def test_voc_photos_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+    for folder in ("2007", "2012"):
+        write_photo(tmp_path / folder / "JPEGImages" / "a.jpg")
+        write_voc_xml(tmp_path / folder / "Annotations" / "a.xml", "a.jpg", "VOC")
+    assert voc_names(tmp_path) == {f"{y}/a.jpg": tmp_path / y / "JPEGImages" / "a.jpg" for y in ("2007", "2012")}
+
+
+def test_voc_follows_the_folder_that_a_file_names(tmp_path: Path) -> None:
+    for folder in ("x", "y/z"):
+        write_photo(tmp_path / "photos" / folder / "a.jpg")
+    write_voc_xml(tmp_path / "labels" / "1.xml", "a.jpg", "x")
+    write_voc_xml(tmp_path / "labels" / "2.xml", "a.jpg", ".\\y\\z\\")
+    photos = tmp_path / "photos"
+    assert voc_names(tmp_path / "labels", images=photos) == {n: photos / n for n in ("x/a.jpg", "y/z/a.jpg")}
+
+
+def test_voc_refuses_to_choose_between_photos_of_one_name(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        write_photo(tmp_path / folder / "a.jpg")
+    write_voc_xml(tmp_path / "labels" / "a.xml", "a.jpg", "elsewhere")
+    with pytest.raises(DataError, match=r"a\.xml: 2 photos below .* called a\.jpg, among them x/a\.jpg and y/a\.jpg"):
+        read_voc(tmp_path)
+
+
+def test_voc_a_photo_that_is_gone_does_not_take_its_namesake(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a.jpg")
+    write_voc_xml(tmp_path / "labels" / "a.xml", "a.jpg")
+    write_voc_xml(tmp_path / "labels" / "sub" / "a.xml", "a.jpg", "sub")
+    photos = tmp_path / "photos"
+    assert voc_names(tmp_path / "labels", images=photos) == {"a.jpg": photos / "a.jpg", "sub/a.jpg": None}
+
+
+def test_voc_names_keep_layout_folders_where_they_tell_photos_apart(tmp_path: Path) -> None:
+    for folder in ("", "images/"):
+        write_photo(tmp_path / "photos" / f"{folder}a.jpg")
+        write_voc_xml(tmp_path / "labels" / f"{folder}a.xml", "a.jpg", folder.strip("/"))
+    photos = tmp_path / "photos"
+    assert voc_names(tmp_path / "labels", images=photos) == {n: photos / n for n in ("a.jpg", "images/a.jpg")}
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,8 @@ class _Fetcher:
             raise _Refused(f"{type(e).__name__}: {e}") from e
         except requests.RequestException as e:
             raise _TryAgain(f"{type(e).__name__}: {_short(e)}") from e
+        except OSError as e:  # after RequestException, which is one too
+            raise _Refused(f"cannot be stored: {e.strerror or e}") from e
 
     def _store(self, response: requests.Response, path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,17 @@ def test_dead_links_are_reported(tmp_path: Path, server: Server, path: str, reas
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_photo_that_cannot_be_stored_is_a_dead_link(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "file").touch()
+    urls = {
+        "file/a.jpg": f"{server.base}/1.jpg",
+        "é" * 127 + ".jpg": f"{server.base}/2.jpg",
+        "c.jpg": server.base + "/3",
+    }
+    results = download_all(urls, tmp_path, rules=QUICK)
+    assert [r.error[:17] for r in results] == ["cannot be stored:", "cannot be stored:", ""]
+
+
 def test_a_flaky_server_is_asked_again(tmp_path: Path, server: Server) -> None:
     urls = {"a.jpg": server.base + "/flaky.jpg", "b.jpg": server.base + "/moved.jpg"}
     assert [r.error for r in download_all(urls, tmp_path, rules=QUICK)] == ["", ""]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet.boxes import iou_matrix
+from facedet.data.checks import pixel_scale
 from facedet.data.images import read_photo
 from facedet.data.raw import RawPhoto
 from facedet.errors import ConfigError, DataError
@@ -114,7 +115,10 @@ def audit(
     rules: AuditRules | None = None,
     on_photo: Callable[[int], None] | None = None,
 ) -> Audit:
-    """Look at every photo that is present. The detector should return faces from score `rules.weak` on."""
+    """Look at every photo that is present. The detector should return faces from score `rules.weak` on.
+
+    A photo of another size than declared is taken as resized; one of another shape is skipped.
+    """
     rules = rules or AuditRules()
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
@@ -136,7 +140,10 @@ def audit(
 
 
 def audit_photo(raw: RawPhoto, faces: Faces, rules: AuditRules) -> list[Finding]:
-    """Findings of one photo, a label in one kind at most except that "outside" and "duplicate" come on top."""
+    """Findings of one photo, a label in one kind at most except that "outside" and "duplicate" come on top.
+
+    Raises DataError as `label_boxes`.
+    """
     width, height = faces.image_size_wh
     boxes = label_boxes(raw, faces.image_size_wh)
     inside = boxes.copy()
@@ -144,7 +151,7 @@ def audit_photo(raw: RawPhoto, faces: Faces, rules: AuditRules) -> list[Finding]
     inside[:, 1::2] = inside[:, 1::2].clip(0, height)
     empty = ((inside[:, 2:] - inside[:, :2]) < 1).any(1)
     out = (np.abs(inside - boxes) > rules.outside_px).any(1) & ~empty
-    twice = _repeats(inside, rules.duplicate) & ~empty
+    twice = _repeats(inside, rules.duplicate, judged=~empty & ~raw.ignore)
     findings = [
         Finding(raw.name, kind, int(i), boxes[i], None, 0.0)
         for kind, flags in (("degenerate", empty), ("outside", out), ("duplicate", twice))
@@ -161,15 +168,23 @@ def audit_photo(raw: RawPhoto, faces: Faces, rules: AuditRules) -> list[Finding]
 
 
 def label_boxes(raw: RawPhoto, size_wh: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Boxes float32 [N, 4] in pixels with ordered corners, not clipped; index as in the annotation."""
-    factors = size_wh if raw.relative else (1, 1)
+    """Boxes float32 [N, 4] in the photo's pixels with ordered corners, not clipped; index as in the annotation.
+
+    size_wh: of the photo; DataError when its shape is not the declared one.
+    """
+    scale = pixel_scale(raw, size_wh)
+    if scale is None:
+        raise DataError(f"{size_wh[0]}x{size_wh[1]} px, its annotation says {raw.declared_wh}")
+    factors = size_wh if raw.relative else scale
     corners = np.nan_to_num(raw.corners * np.array([*factors, *factors]), nan=0.0)
     ordered = np.hstack([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])])
     return ordered.astype(np.float32)
 
 
-def _repeats(boxes: npt.NDArray[np.float32], iou: float) -> npt.NDArray[np.bool_]:
-    return np.asarray((np.triu(iou_matrix(boxes, boxes), 1) > iou).any(0), np.bool_)
+def _repeats(boxes: npt.NDArray[np.float32], iou: float, *, judged: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """bool [N], true for each box of those `judged` that overlaps an earlier one of them by more than `iou`."""
+    overlap = np.triu(iou_matrix(boxes, boxes), 1) > iou
+    return np.asarray((overlap & judged[:, None]).any(0) & judged, np.bool_)
 
 
 def _pair(boxes: npt.NDArray[np.float32], faces: Faces, compared: Sequence[int], rules: AuditRules) -> dict[int, int]:

@@ -13,6 +13,7 @@ from facedet.data.draw import BLUE, GREEN, RED, Image, contact_sheet, spot_tile,
 from facedet.data.images import read_photo
 from facedet.data.load import RawData
 from facedet.data.raw import RawPhoto
+from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 from facedet.propose import propose_coco, propose_dataturks
 
@@ -25,10 +26,9 @@ def write_audit(audit: Audit, data: RawData, folder: str | Path) -> list[Path]:
     detection blue. Sheets show the first 48, those of the highest score first.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "findings.jsonl"]
     lines = [json.dumps(finding.as_dict()) + "\n" for finding in audit.findings]
-    written[0].write_text("".join(lines), encoding="utf-8")
+    write_whole(written[0], "".join(lines))
     photos = {photo.name: photo for photo in data.photos}
     for kind in KINDS:
         chosen = sorted((f for f in audit.findings if f.kind == kind), key=lambda f: -f.score)[:TILES]

@@ -96,13 +96,12 @@ def show(
 ) -> None:
     """A contact sheet of true faces (green; ignored ones grey), to look at before training."""
     from facedet.data import draw
-    from facedet.data.images import read_photo
 
     dataset = _load(data, split)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:photos])
     tiles = []
     for photo in (dataset.photos[i] for i in chosen):
-        image = draw.draw_boxes(read_photo(photo.path), photo.boxes_xyxy[~photo.ignore], draw.GREEN)
+        image = draw.draw_boxes(photo.read(), photo.boxes_xyxy[~photo.ignore], draw.GREEN)
         image = draw.draw_boxes(image, photo.boxes_xyxy[photo.ignore], draw.GREY)
         tiles.append(draw.tile(image, side_px=320, caption=Path(photo.name).stem))
     draw.write_image(out, draw.contact_sheet(tiles))

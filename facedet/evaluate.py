@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics
 from facedet.data.coco import FaceDataset
-from facedet.data.images import read_photo
 from facedet.errors import ConfigError
 from facedet.faces import Faces
 from facedet.operating_point import OperatingPoint, match_all, operating_point
@@ -77,13 +76,14 @@ def evaluate(
     protocol: "coco", or "wider", which needs WIDER's `ground_truth` folder beside the data set's images and counts
     the photos present only.
     on_photo: called with the number of photos done. For full curves give the detector a low score threshold.
-    Raises ConfigError for an unknown protocol, DataError for photos that cannot be read.
+    Raises ConfigError for an unknown protocol, DataError for photos that cannot be read or have another size than their
+    annotation says.
     """
     _check_protocol(protocol)
     start = perf_counter()
     detections = []
     for done, photo in enumerate(dataset.photos, 1):
-        detections.extend(detector.detect([read_photo(photo.path)]))
+        detections.extend(detector.detect([photo.read()]))
         if on_photo:
             on_photo(done)
     ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
@@ -100,10 +100,15 @@ def evaluate(
 def measure(
     dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco"
 ) -> tuple[dict[str, float | None], Mapping[str, npt.NDArray[np.float64]], int]:
-    """Metrics, curves and the number of faces that count, for detections that are already there."""
+    """Metrics, curves and the number of faces that count, for detections that are already there.
+
+    Raises DataError for detections on a photo of another size than its annotation says.
+    """
     _check_protocol(protocol)
     if len(detections) != len(dataset):
         raise ValueError(f"detections: expected one per photo, {len(dataset)}, got {len(detections)}")
+    for photo, faces in zip(dataset.photos, detections, strict=True):
+        photo.check_size(faces.image_size_wh)
     if protocol == "coco":
         return (*coco_metrics(dataset, detections), dataset.face_count)
     truth = load_wider_truth(dataset.images_dir.parent / "ground_truth")

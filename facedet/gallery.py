@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from facedet.data.coco import FaceDataset, Photo
 from facedet.data.draw import BLUE, GREEN, GREY, RED, Image, contact_sheet, draw_boxes, spot_tile, tile, write_image
-from facedet.data.images import read_photo
 from facedet.errors import MissingExtra
 from facedet.evaluate import Evaluation
 from facedet.faces import Faces
@@ -90,7 +89,7 @@ def _tiles(spots: list[Spot], dataset: FaceDataset, detections: tuple[Faces, ...
     tiles = []
     for i, box, caption in spots:
         layers = [(dataset.photos[i].boxes_xyxy, GREEN), (detections[i].boxes_xyxy[:50], BLUE), (box[None], RED)]
-        tiles.append(spot_tile(read_photo(dataset.photos[i].path), box, layers, side_px=TILE_PX, caption=caption))
+        tiles.append(spot_tile(dataset.photos[i].read(), box, layers, side_px=TILE_PX, caption=caption))
     return tiles
 
 
@@ -103,7 +102,7 @@ def _photos(dataset: FaceDataset, detections: tuple[Faces, ...], matches: list[M
 
 
 def _photo_tile(photo: Photo, faces: Faces, match: Match, threshold: float) -> Image:
-    image = read_photo(photo.path)
+    image = photo.read()
     found = match.found_at >= threshold
     sure = faces.scores >= threshold
     for boxes, colour in (

@@ -18,22 +18,25 @@ import numpy.typing as npt
 
 from facedet.audit import Audit, Finding
 from facedet.data.coco import face_categories, read_json
-from facedet.data.dataturks import is_face, read_records
+from facedet.data.dataturks import is_face, read_shaped, shaped
 from facedet.data.raw import name_of_url
+from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
 REMOVED = ("duplicate", "degenerate")
 RESIZED = ("loose", "tight", "shifted")
 
 Sizes = Mapping[str, tuple[int, int]]
+Scales = Mapping[str, npt.NDArray[np.float64]]
 
 
 def propose_dataturks(source: str | Path, audit: Audit, target: str | Path) -> None:
-    """JSON lines with the audit's corrections."""
+    """The audit's corrections in the shape that came in: JSON lines, an array, or an object with `data`."""
     by_photo = _group(audit.findings)
     seen: dict[str, int] = {}
-    lines = []
-    for record in read_records(source):
+    records, document = read_shaped(source)
+    proposed = []
+    for record in records:
         name = name_of_url(record["content"])
         again, first, changed = name in seen, seen.get(name, 0), copy.deepcopy(record)
         faces = [a for a in changed.get("annotation") or [] if is_face(a)]
@@ -41,8 +44,8 @@ def propose_dataturks(source: str | Path, audit: Audit, target: str | Path) -> N
         findings = [f for f in by_photo.get(name, ()) if f.label >= first or (f.label < 0 and not again)]
         if findings:
             _correct_dataturks(changed, faces, findings, audit.sizes[name], first=first)
-        lines.append(json.dumps(changed, ensure_ascii=False))
-    _write(Path(target), "\n".join(lines) + "\n")
+        proposed.append(changed)
+    write_whole(Path(target), shaped(proposed, document))
 
 
 def _correct_dataturks(
@@ -50,6 +53,9 @@ def _correct_dataturks(
 ) -> None:
     removed: list[int] = []
     added: list[dict[str, Any]] = []
+    annotations = record.get("annotation") or []
+    declared = ((a["imageWidth"], a["imageHeight"]) for a in annotations if a.get("imageWidth"))
+    width, height = next(declared, size)
     for finding in findings:
         box = corrected_box(finding, size)
         points = [] if box is None else _points(box, size)
@@ -57,7 +63,7 @@ def _correct_dataturks(
             continue
         if finding.label < 0:
             face = {"label": ["Face"], "notes": note(finding), "points": points}
-            added.append(face | {"imageWidth": size[0], "imageHeight": size[1]})
+            added.append(face | {"imageWidth": width, "imageHeight": height})
             continue
         if finding.label - first >= len(faces):
             continue
@@ -68,7 +74,7 @@ def _correct_dataturks(
         annotation["notes"] = "; ".join(n for n in (annotation.get("notes"), note(finding)) if n)
         if points:
             annotation["points"] = points
-    record["annotation"] = [a for a in record.get("annotation") or [] if id(a) not in removed] + added
+    record["annotation"] = [a for a in annotations if id(a) not in removed] + added
 
 
 def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
@@ -79,6 +85,11 @@ def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
         wanted = face_categories(document, {"face"}, Path(source))
         names = {image["id"]: str(image["file_name"]) for image in document["images"]}
         ids = {name: image_id for image_id, name in names.items()}
+        scales = {
+            name: _scale(image, audit.sizes[name])
+            for image in document["images"]
+            if (name := str(image["file_name"])) in audit.sizes
+        }
         kept, index = [], dict.fromkeys(names, -1)
         for annotation in document["annotations"]:
             image_id = annotation["image_id"]
@@ -88,26 +99,33 @@ def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
             index[image_id] = index.get(image_id, -1) + 1
             mine = [f for f in by_photo.get(names.get(image_id, ""), ()) if f.label == index[image_id]]
             if not any(f.kind in REMOVED for f in mine):
-                kept.append(_correct_coco(annotation, mine, audit.sizes))
+                kept.append(_correct_coco(annotation, mine, audit.sizes, scales))
         next_id = max((a["id"] for a in document["annotations"]), default=0) + 1
         category = min(wanted)
         new = [f for f in audit.findings if f.label < 0 and f.photo in ids]
         for number, finding in enumerate(new, next_id):
             base = {"id": number, "image_id": ids[finding.photo], "category_id": category}
             base["iscrowd"] = int(finding.kind == "unsure")
-            kept.append(_correct_coco(base, [finding], audit.sizes))
+            kept.append(_correct_coco(base, [finding], audit.sizes, scales))
         document["annotations"] = kept
     except (KeyError, TypeError, IndexError) as e:
         raise DataError(f"{source}: not COCO JSON as expected: {type(e).__name__} {e}") from e
-    _write(Path(target), json.dumps(document, indent=1))
+    write_whole(Path(target), json.dumps(document, indent=1))
 
 
-def _correct_coco(annotation: dict[str, Any], findings: Sequence[Finding], sizes: Sizes) -> dict[str, Any]:
+def _scale(image: Mapping[str, Any], size_wh: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Factors [4] from the photo's pixels to the annotation's, which may be those of a larger or smaller copy."""
+    return np.array([int(image["width"]) / size_wh[0], int(image["height"]) / size_wh[1]] * 2)
+
+
+def _correct_coco(
+    annotation: dict[str, Any], findings: Sequence[Finding], sizes: Sizes, scales: Scales
+) -> dict[str, Any]:
     for finding in findings:
         annotation["audit"] = "; ".join(n for n in (annotation.get("audit"), note(finding)) if n)
         box = corrected_box(finding, sizes[finding.photo])
         if box is not None:
-            x1, y1, x2, y2 = (float(v) for v in box)
+            x1, y1, x2, y2 = (float(v) for v in box * scales[finding.photo])
             annotation["bbox"] = [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]
             annotation["area"] = round((x2 - x1) * (y2 - y1), 2)
     return annotation
@@ -144,8 +162,3 @@ def _group(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     for finding in findings:
         groups.setdefault(finding.photo, []).append(finding)
     return groups
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet.data.coco import Photo
-from facedet.data.images import read_photo
-from facedet.errors import DataError
 
 Box = npt.NDArray[np.float32]
 OUTSIDE = (114, 114, 114)
@@ -92,12 +90,7 @@ class PhotoCache:
         key = str(photo.path)
         if key in self._images:
             return self._images[key]
-        image = read_photo(photo.path)
-        if image.shape[:2] != (photo.height, photo.width):
-            raise DataError(
-                f"{photo.path}: {image.shape[1]}x{image.shape[0]} pixels: expected {photo.width}x{photo.height} "
-                "as its annotation says"
-            )
+        image = photo.read()
         if image.nbytes <= self._room:
             self._room -= image.nbytes
             self._images[key] = image

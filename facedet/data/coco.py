@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facedet.data.images import read_photo
 from facedet.data.raw import RawPhoto, corners_array, inside
+from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -54,6 +56,20 @@ class Photo:
             raise DataError(f"{self.name}: expected x1 < x2 and y1 < y2, got box {boxes[~good][0].tolist()}")
         boxes.setflags(write=False)
         ignore.setflags(write=False)
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """BGR uint8 [height, width, 3]. Raises DataError when it cannot be read or has another size than said."""
+        image = read_photo(self.path)
+        self.check_size((image.shape[1], image.shape[0]))
+        return image
+
+    def check_size(self, size_wh: tuple[int, int]) -> None:
+        """Raises DataError, naming the file and both sizes, when the boxes are of a photo of another size."""
+        if size_wh != (self.width, self.height):
+            raise DataError(
+                f"{self.path}: {size_wh[0]}x{size_wh[1]} pixels: expected {self.width}x{self.height} "
+                "as its annotation says"
+            )
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,10 @@ def _photo(image: Mapping[str, Any], boxes: list[tuple[list[float], bool]], imag
 def write_coco(
     dataset: FaceDataset, json_path: str | Path, *, splits: Mapping[str, str] | None = None, description: str = ""
 ) -> None:
-    """Write COCO JSON with the one category "face"; `splits` maps photo names to "train", "val" or "test"."""
+    """Write COCO JSON with the one category "face"; `splits` maps photo names to "train", "val" or "test".
+
+    The file appears whole.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, photo in enumerate(dataset.photos, 1):
@@ -211,4 +230,4 @@ def write_coco(
         "annotations": annotations,
         "categories": [{"id": 1, "name": "face"}],
     }
-    Path(json_path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_whole(Path(json_path), json.dumps(document, indent=1))

@@ -21,6 +21,19 @@ FACE_LABELS = frozenset({"face"})
 
 def read_records(path: str | Path) -> list[dict[str, Any]]:
     """The records of any of the three shapes, as they are. Raises DataError with file and line."""
+    return read_shaped(path)[0]
+
+
+def shaped(records: list[dict[str, Any]], document: Any) -> str:
+    """The text of a file with these records, in the shape of the `document` that `read_shaped` gave."""
+    if document is None:
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    whole = {**document, "data": records} if isinstance(document, dict) else records
+    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+
+
+def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
+    """As `read_records`, and the document the records stand in: an array, an object with `data`; None for lines."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -31,10 +44,10 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
     try:
         document = json.loads(text)
     except ValueError:
-        return _read_lines(path, text)
-    if isinstance(document, dict):
-        document = document.get("data", [document])
-    return _check_records(path, document)
+        return _read_lines(path, text), None
+    if isinstance(document, dict) and "data" not in document:
+        return _check_records(path, [document]), None
+    return _check_records(path, document["data"] if isinstance(document, dict) else document), document
 
 
 def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:

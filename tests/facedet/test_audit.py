@@ -67,6 +67,13 @@ def test_kinds(labels: list[list[float]], found: list[list[float]], expected: li
 def test_an_ignored_label_explains_a_detection_but_is_not_judged() -> None:
     assert kinds([FACE], [[*FACE, 0.9]], ignore=True) == []
     assert kinds([FACE], [], ignore=True) == []
+    assert kinds([FACE, FACE], [], ignore=True) == []
+
+
+def test_a_label_on_an_ignored_one_is_no_duplicate() -> None:
+    raw = RawPhoto("a.jpg", corners_array([FACE, FACE, FACE]), np.array([True, False, False]))
+    faces = Faces.from_raw([FACE], [0.9], SIZE)
+    assert [(f.kind, f.label) for f in audit_photo(raw, faces, AuditRules())] == [("duplicate", 2)]
 
 
 def test_rules_that_cannot_work_are_all_named() -> None:
@@ -192,6 +199,50 @@ def test_proposal_as_coco_json(tmp_path: Path) -> None:
     assert "clipped to the photo" in by_id[3]["audit"]
     assert by_id[5]["bbox"] == [300.0, 200.0, 40.0, 40.0]
     assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 4
+
+
+@pytest.mark.parametrize("shape", ["array", "data"])
+def test_a_proposal_keeps_the_shape_that_came_in(tmp_path: Path, shape: str) -> None:
+    write_photo(tmp_path / "photos" / "a.jpg", *SIZE)
+    one = record("a.jpg", [relative(LOOSE)], size=SIZE)
+    document: Any = [one] if shape == "array" else {"data": [one], "kept": "as it is"}
+    source = tmp_path / "f.json"
+    source.write_text(json.dumps(document))
+    data = load_raw(source, images=tmp_path / "photos")
+    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, source)
+    written = json.loads(source.read_text())
+    (changed,) = written if shape == "array" else written.pop("data")
+    assert shape == "array" or written == {"kept": "as it is"}
+    assert changed["annotation"][0]["notes"].startswith("audit: loose")
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["f.json"]
+
+
+def test_a_resized_copy_is_audited_at_its_size_and_proposed_at_the_annotations(tmp_path: Path) -> None:
+    data = load_raw(coco(tmp_path))
+    write_photo(tmp_path / "images" / "a.jpg", SIZE[0] // 2, SIZE[1] // 2)
+    result = audit(Scripted([[50, 50, 75, 75, 0.9], [150, 100, 170, 120, 0.8]]), data.photos)
+    assert [f.kind for f in result.findings] == ["degenerate", "outside", "loose", "undetected", "unlabelled"]
+    write_audit(result, data, tmp_path / "audit")
+    write_proposal(result, data, tmp_path / "proposed.json")
+    by_id = {a["id"]: a["bbox"] for a in json.loads((tmp_path / "proposed.json").read_text())["annotations"]}
+    assert (by_id[1], by_id[5]) == ([100.0, 100.0, 50.0, 50.0], [300.0, 200.0, 40.0, 40.0])
+    assert by_id[3] == [350.0, 100.0, 50.0, 100.0]
+
+    records = [record("a.jpg", [relative(FACE)], size=SIZE)]
+    data = load_raw(write_lines(tmp_path / "f.json", records), images=tmp_path / "images")
+    result = audit(Scripted([[50, 50, 75, 75, 0.9], [150, 100, 170, 120, 0.8]]), data.photos)
+    assert [f.kind for f in result.findings] == ["unlabelled"]
+    write_proposal(result, data, tmp_path / "p.json")
+    (photo,) = read_dataturks(tmp_path / "p.json")
+    np.testing.assert_allclose(photo.corners * [*SIZE, *SIZE], [FACE, FAR], atol=0.01)
+
+
+def test_a_photo_of_another_shape_is_skipped(tmp_path: Path) -> None:
+    data = load_raw(coco(tmp_path))
+    write_photo(tmp_path / "images" / "a.jpg", SIZE[1], SIZE[0])
+    result = audit(Scripted([[*FACE, 0.9]]), data.photos)
+    assert (result.findings, result.labels) == ((), 0)
+    assert result.skipped == {"a.jpg": "300x400 px, its annotation says (400, 300)"}
 
 
 def test_what_the_detector_is_unsure_of_is_proposed_as_to_ignore(tmp_path: Path) -> None:

@@ -144,6 +144,16 @@ def test_evaluate_by_coco_ignores_invalid_faces(tmp_path: Path) -> None:
     assert result.metrics["AP"] == pytest.approx(1.0)
 
 
+def test_a_photo_of_another_size_than_its_annotation_says_is_named(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    boxes = np.array([LEFT], np.float32)
+    data = FaceDataset("toy", tmp_path, (Photo(tmp_path / "a.png", "a.png", *SIZE, boxes, np.zeros(1, np.bool_)),))
+    with pytest.raises(DataError, match=r"a\.png: 64x48 pixels: expected 640x480 as its annotation says"):
+        evaluate(Fixed(), data)
+    with pytest.raises(DataError, match=r"a\.png: 64x48 pixels: expected 640x480"):
+        measure(data, [Faces.empty((64, 48))])
+
+
 def test_unknown_protocol() -> None:
     with pytest.raises(ConfigError, match="protocol: expected one of coco, wider, got 'voc'"):
         evaluate(Fixed(), dataset(), "voc")

@@ -27,6 +27,7 @@ EXTRAS = {
         "supervision>=0.25",
         "tensorboard>=2.16",
     ],
+    "heic": ["pillow-heif>=0.18"],
     "video": ["supervision>=0.26", "trackers>=2.0"],
     # Builds from source and looks for torch while it does: pip install --no-build-isolation "crowdmood[detectron2]"
     "detectron2": ["detectron2 @ git+https://github.com/facebookresearch/detectron2.git"],
@@ -34,6 +35,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
+        "pillow-heif>=0.18",
         "jsonschema>=4.20",
         "scikit-image>=0.22",
         "trackers>=2.0",

@@ -26,6 +26,7 @@ FORMAT_HELP = (
     "What to write, repeatable or with commas: pictures, jsonl, csv, coco, coco-emotions, yolo, yolo-emotions, voc, "
     "dataturks. Without it: pictures, jsonl, csv."
 )
+CONVERT_HELP = "pictures (with --photos), csv, coco, coco-emotions, yolo, yolo-emotions, voc, dataturks."
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -70,6 +71,9 @@ def annotate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("crowdmood-out"),
     detector: Annotated[str | None, typer.Option(help="Face detector: a name or a weight file.")] = None,
     emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
+    scale: Annotated[
+        int | None, typer.Option(min=16, help="Reduce larger photos to this long side for the detector: faster.")
+    ] = None,
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces scored below.")] = None,
     min_face: Annotated[int | None, typer.Option(min=1, help="Leave out faces smaller than this, in pixels.")] = None,
     min_legible: Annotated[
@@ -106,6 +110,7 @@ def annotate(
     settings = RunSettings(
         detector=detector,
         emotion_model=emotion,
+        scale=scale,
         min_score=min_score,
         min_face_px=min_face,
         min_legible_px=MIN_LEGIBLE_PX if min_legible is None else min_legible,
@@ -144,6 +149,36 @@ def report(
     except OSError as error:
         raise OutputError(f"{to or out}: cannot be written: {error.strerror or error}") from error
     typer.echo(str(path))
+
+
+@app.command()
+def convert(
+    results: Annotated[
+        Path, typer.Argument(help="Output folder of a finished `crowdmood annotate`, or results.jsonl.")
+    ],
+    *,
+    formats: Annotated[list[str], typer.Option("--format", help="Repeatable or with commas: " + CONVERT_HELP)],
+    photos: Annotated[Path | None, typer.Option(help="Folder of the photos, to draw pictures again.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write to; default: that of the results.")] = None,
+) -> None:
+    """Write a finished run in other formats; emotions corrected in its results.jsonl count.
+
+    Exit code 1: some photos could not be drawn on.
+    """
+    from pipeline.convert import convert as write
+
+    written = [name for name in _formats(formats) if name != "jsonl"]
+    notes: list[str] = []
+    try:
+        paths = write(results, written, to=to, photos=photos, on_note=notes.append)
+    except OSError as error:
+        raise OutputError(f"{to or results}: cannot be written: {error.strerror or error}") from error
+    for path in paths:
+        typer.echo(str(path))
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if notes:
+        raise typer.Exit(1)
 
 
 def _sources(photos: list[str], list_file: Path | None, out: Path) -> list[Source]:

@@ -36,6 +36,9 @@ def evaluate(
     ] = None,
     detector: Annotated[list[str] | None, typer.Option(help="Face detector to run and measure; repeatable.")] = None,
     emotion: Annotated[list[str] | None, typer.Option(help="Emotion classifier; repeatable. Default: default.")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=16, help="Reduce larger photos to this long side for the detector: faster.")
+    ] = None,
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces scored below.")] = None,
     min_face: Annotated[int | None, typer.Option(min=1, help="Leave out smaller faces, in pixels.")] = None,
     min_legible: Annotated[float | None, typer.Option(min=0, help="Give smaller faces no emotion, in pixels.")] = None,
@@ -64,6 +67,7 @@ def evaluate(
         return CrowdPipeline.default(
             name,
             classifier,
+            scale=scale,
             min_score=min_score,
             min_face_px=min_face,
             min_legible_px=legible,
@@ -76,13 +80,13 @@ def evaluate(
     settings = _read(known, predictions or [], photos=photos, emotion=classifiers[0], rule=rule, threads=threads)
     settings += _run(known, [load(d, e) for e in classifiers for d in wanted], photos=photos, rule=rule)
     evaluations = measure(known, settings)
+    figures = as_dict(known, evaluations)
+    typer.echo(json.dumps(figures, ensure_ascii=False) if as_json else to_text(known, evaluations))
     if report is not None:
         try:
             write_report(report, known, evaluations)
         except OSError as error:
             raise OutputError(f"{report}: cannot be written: {error.strerror or error}") from error
-    figures = as_dict(known, evaluations)
-    typer.echo(json.dumps(figures, ensure_ascii=False) if as_json else to_text(known, evaluations))
 
 
 def _rule(name: str | None) -> CropRule:
@@ -151,6 +155,7 @@ def calibrate(
     photos: Annotated[
         Path | None, typer.Option(help="Folder of the photos; default: images/ beside the truth.")
     ] = None,
+    scale: Annotated[int | None, typer.Option(min=16, help="Test scale of the detector: long side in pixels.")] = None,
     emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
     faces: Annotated[int, typer.Option(min=40, help="Use this many faces at most.")] = 2000,
     all_sides: Annotated[
@@ -177,7 +182,7 @@ def calibrate(
     classifier = stage2.load_classifier(emotion, threads=threads)
     found = []
     for name in detector:
-        finder = facedet.load_detector(name, threads=threads)
+        finder = facedet.load_detector(name, scale=scale, threads=threads)
         with progress(len(paths)) as advance:
             samples = collect(finder, known, paths, limit=faces, on_photo=partial(advance, name))
         found.append(fit(samples, classifier, finder.name, starts=get_args(Side) if all_sides else None))

@@ -19,8 +19,14 @@ def video(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     detector: Annotated[str | None, typer.Option(help="Face detector: a name or a weight file.")] = None,
     emotion: Annotated[str, typer.Option(help="Emotion classifier: a name or an .onnx file.")] = "default",
+    scale: Annotated[
+        int | None, typer.Option(min=16, help="Reduce larger frames to this long side for the detector: faster.")
+    ] = None,
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out faces scored below.")] = None,
     min_face: Annotated[int | None, typer.Option(min=1, help="Leave out faces smaller than this, in pixels.")] = None,
+    min_legible: Annotated[
+        float | None, typer.Option(min=0, help="Give smaller faces no emotion but `too_small`, in pixels.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads per model.")] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Let another detector step in when the wanted one fails.")
@@ -32,11 +38,18 @@ def video(
 
     Exit code 0: read to its end; 1: it breaks off; 2: nothing could be done; 130: stopped by Ctrl-C.
     """
-    from pipeline.crowd_pipeline import CrowdPipeline
+    from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
     from pipeline.video import STOPPED, annotate_video
 
     pipeline = CrowdPipeline.default(
-        detector, emotion, min_score=min_score, min_face_px=min_face, threads=threads, fallback=fallback
+        detector,
+        emotion,
+        scale=scale,
+        min_score=min_score,
+        min_face_px=min_face,
+        min_legible_px=MIN_LEGIBLE_PX if min_legible is None else min_legible,
+        threads=threads,
+        fallback=fallback,
     )
     if pipeline.detectors.load_failure is not None:
         warning = f"{pipeline.detectors.load_failure}; {pipeline.detectors.first} is used instead"

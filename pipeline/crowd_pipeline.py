@@ -78,6 +78,7 @@ class CrowdPipeline:
         detector: str | None = None,
         emotion_model: str = "default",
         *,
+        scale: int | None = None,
         min_score: float | None = None,
         min_face_px: int | None = None,
         min_legible_px: float = MIN_LEGIBLE_PX,
@@ -87,12 +88,14 @@ class CrowdPipeline:
     ) -> CrowdPipeline:
         """The shipped models, or others by name or weight file.
 
-        min_score, min_face_px: as in `facedet.load_detector`. min_legible_px: smaller faces get no emotion. threads:
-        processor threads of each model. fallback: whether another detector may step in. max_pixels: larger photos are
-        refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
+        scale, min_score, min_face_px: as in `facedet.load_detector`. min_legible_px: smaller faces get no emotion.
+        threads: processor threads of each model. fallback: whether another detector may step in. max_pixels: larger
+        photos are refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
         """
         _check_named_file(detector)
-        load = partial(facedet.load_detector, threads=threads, min_score=min_score, min_face_px=min_face_px)
+        load = partial(
+            facedet.load_detector, scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px
+        )
         chain = DetectorChain(detector or facedet.DEFAULT_DETECTOR, load, allow_fallback=fallback)
         classifier = emotion.load_classifier(emotion_model, threads=threads)
         return cls(chain, classifier, min_legible_px=min_legible_px, max_pixels=max_pixels)

@@ -9,11 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
 from PIL.ImageFile import ImageFile
 
 from pipeline.errors import PhotoError
@@ -33,7 +42,8 @@ _DECODERS: dict[bytes, Callable[[IO[bytes]], ImageFile]] = {
 """Formats by the first bytes of the file; its name does not matter. Pillow's classes are called directly, because
 `Image.open` has a pixel limit of its own that only a process-wide variable can move."""
 
-_NOT_DECODED = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis"})
+_HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
+_AVIF = frozenset({b"avif", b"avis"})
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,14 +124,33 @@ def _open_image(stream: IO[bytes]) -> ImageFile:
     stream.seek(0)
     if not head:
         raise PhotoError("the file is empty")
-    if head[4:8] == b"ftyp" and head[8:12] in _NOT_DECODED:
-        raise PhotoError("HEIC and AVIF photos cannot be decoded; convert to JPEG first")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF | _AVIF:
+        decoder = _heif_decoder() if head[8:12] in _HEIF else _avif_decoder()
+        return _guarded(partial(decoder, stream))
     if head[4:8] == b"ftyp" or head[8:12] == b"AVI " or head.startswith(b"\x1a\x45\xdf\xa3"):
         raise PhotoError("a video, not a photo: `crowdmood video` reads it")
     for signature, decoder in _DECODERS.items():
         if head.startswith(signature) and (signature != b"RIFF" or head[8:12] == b"WEBP"):
             return _guarded(partial(decoder, stream))
-    raise PhotoError(f"not a JPEG, PNG, WebP, GIF, BMP or TIFF photo: it begins with {head!r}")
+    raise PhotoError(f"not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF photo: it begins with {head!r}")
+
+
+def _heif_decoder() -> Callable[[IO[bytes]], ImageFile]:
+    """Of iPhones' photos; it turns them upright by itself. Raises PhotoError without the extra."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise PhotoError("HEIC photos need pillow-heif: pip install 'crowdmood[heic]', or convert to JPEG") from None
+    return cast("Callable[[IO[bytes]], ImageFile]", HeifImageFile)
+
+
+def _avif_decoder() -> Callable[[IO[bytes]], ImageFile]:
+    """Raises PhotoError where this Pillow has none."""
+    if not features.check("avif"):
+        raise PhotoError("AVIF photos need Pillow 11.3 or later with AVIF; update it, or convert to JPEG")
+    from PIL import AvifImagePlugin
+
+    return AvifImagePlugin.AvifImageFile
 
 
 def _guarded(decode: Callable[[], T]) -> T:

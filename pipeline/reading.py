@@ -21,11 +21,13 @@ class FaceReading:
 
     box_xyxy: pixels of the upright photo, 0 <= x1 < x2 <= width, 0 <= y1 < y2 <= height. score: [0, 1].
     probabilities: every emotion by name, or None when the face is too small to be judged (`too_small`).
+    corrected: the emotion that somebody has put in the place of the likeliest one, in a results.jsonl; else None.
     """
 
     box_xyxy: tuple[float, float, float, float]
     score: float
     probabilities: Mapping[str, float] | None
+    corrected: str | None = None
 
     @property
     def too_small(self) -> bool:
@@ -34,13 +36,15 @@ class FaceReading:
 
     @property
     def emotion(self) -> str | None:
-        """The likeliest emotion by name; None when too small. The first of equals, in FER-2013's order."""
-        return None if self.probabilities is None else max(self.probabilities, key=self.probabilities.__getitem__)
+        """The likeliest emotion by name, or the corrected one; None when too small. Of equals FER-2013's first."""
+        if self.probabilities is None or self.corrected is not None:
+            return self.corrected
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float | None:
         """Probability of `emotion`; None when too small."""
-        return None if self.probabilities is None else max(self.probabilities.values())
+        return None if self.probabilities is None else self.probabilities[str(self.emotion)]
 
     @property
     def size_px(self) -> float:
@@ -74,7 +78,11 @@ class FaceReading:
             named = None if p is None else {str(name): _number(value) for name, value in p.items()}
             if named is not None and set(named) != set(EMOTIONS):
                 raise ValueError(f"expected probabilities of {', '.join(EMOTIONS)}")
-            return cls((x1, y1, x2, y2), _number(data["score"]), named)
+            face = cls((x1, y1, x2, y2), _number(data["score"]), named)
+            said = data.get("emotion", face.emotion)
+            if said is not None and said not in EMOTIONS:
+                raise ValueError(f"expected one of {', '.join(EMOTIONS)}")
+            return face if said is None or said == face.emotion else replace(face, corrected=said)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"expected a face of schema {SCHEMA}, got {data!r:.200} ({error!r})") from error
 

@@ -21,7 +21,7 @@ from pipeline.errors import DataError, PhotoError
 from pipeline.photos import load_photo
 from pipeline.reading import PhotoReading
 from pipeline.run import PICTURES, RUN_FILE
-from pipeline.sinks import SINKS, read_results
+from pipeline.sinks import SINKS, picture_name, read_results
 from pipeline.summary import Summary
 from pipeline.whole_file import whole_file
 
@@ -66,7 +66,10 @@ def _page(readings: Sequence[PhotoReading], run: Mapping[str, Any], *, folder: P
     template = Template((resources.files("pipeline") / "templates" / "report.html").read_text(encoding="utf-8"))
     summary = Summary().add(readings)
     rows = [
-        _row(reading, _thumbnail(folder / PICTURES / PurePosixPath(reading.source)) if i < max_thumbnails else None)
+        _row(
+            reading,
+            _thumbnail(folder / PICTURES / PurePosixPath(picture_name(reading.source))) if i < max_thumbnails else None,
+        )
         for i, reading in enumerate(readings)
     ]
     colours = {name: {"css": _css(name), "dark": letters_on(COLOURS[name]) == 255} for name in EMOTIONS}

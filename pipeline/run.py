@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
@@ -17,7 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.journal import Journal
 from pipeline.photos import DEFAULT_MAX_PIXELS
 from pipeline.reading import PhotoReading
-from pipeline.sinks import SINKS, read_results
+from pipeline.sinks import SINKS, picture_name, read_results
 from pipeline.sources import Source
 from pipeline.stages import Stages, blocks_of
 from pipeline.summary import Summary
@@ -39,6 +39,7 @@ class RunSettings:
 
     detector: str | None = None
     emotion_model: str = "default"
+    scale: int | None = None
     min_score: float | None = None
     min_face_px: int | None = None
     min_legible_px: float = MIN_LEGIBLE_PX
@@ -61,6 +62,7 @@ def load_pipelines(settings: RunSettings) -> list[CrowdPipeline]:
         CrowdPipeline.default(
             settings.detector,
             settings.emotion_model,
+            scale=settings.scale,
             min_score=settings.min_score,
             min_face_px=settings.min_face_px,
             min_legible_px=settings.min_legible_px,
@@ -113,6 +115,8 @@ def annotate(
         summary = Summary().add(journal.readings())
         _write_outputs(journal, out, run=run, settings=settings)
         journal.finish()
+    for text in leftovers(out, [source.name for source in sources], settings):
+        on_note(text)
     summary.seconds = time.perf_counter() - started
     summary.measured = len(sources) - done
     return summary
@@ -172,6 +176,21 @@ def _write_outputs(journal: Journal, out: Path, *, run: dict[str, Any], settings
         SINKS[name].write(journal.readings(), out / SINKS[name].name, staging=journal.folder)
     with whole_file(out / RUN_FILE, staging=journal.folder) as stream:
         stream.write(json.dumps(run, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def leftovers(out: Path, photos: Sequence[str], settings: RunSettings) -> Iterator[str]:
+    """A sentence about each folder of this run that also holds files of photos that are not in it.
+
+    Nobody deletes them, for they may be wanted; but a training on the folder would read them too.
+    """
+    folders = {SINKS[name].folder: SINKS[name].suffix for name in settings.formats if SINKS[name].folder}
+    if settings.pictures:
+        folders[PICTURES] = ""
+    for folder, suffix in folders.items():
+        expected = {str(PurePosixPath(name).with_suffix(suffix)) if suffix else picture_name(name) for name in photos}
+        found = {path.relative_to(out / folder).as_posix() for path in (out / folder).rglob("*") if path.is_file()}
+        if others := sorted(found - expected):
+            yield f"{out / folder} also holds {len(others)} files of other photos, such as {others[0]}"
 
 
 @contextmanager

@@ -33,20 +33,27 @@ _ENCODINGS: dict[str, tuple[str, list[int]]] = {
 }
 """How a picture of that suffix is written; everything else as JPEG, GIF by Pillow."""
 
+_WRITTEN_AS_JPEG = frozenset({".heic", ".heif", ".avif"})
+
 CSV_COLUMNS = (
     *("photo", "width", "height", "detector", "fallback_reason", "emotion_model"),
     *("x1", "y1", "x2", "y2", "score", "emotion", "confidence", *EMOTIONS, "too_small"),
 )
 
 
+def picture_name(photo: str) -> str:
+    """Where in the folder of annotated pictures a photo's stands: under its own path, if it can be written so."""
+    return f"{photo}.jpg" if PurePosixPath(photo).suffix.lower() in _WRITTEN_AS_JPEG else photo
+
+
 def write_picture(
     reading: PhotoReading, pixels_bgr: npt.NDArray[np.uint8], folder: Path, *, staging: Path | None = None
 ) -> Path:
-    """Draw a reading on its photo and write it to `folder`/<the photo's relative path>; returns where.
+    """Draw a reading on its photo and write it to `folder`, as `picture_name` has it; returns where.
 
     Raises PhotoError when the picture cannot be encoded, OSError when it cannot be written.
     """
-    path = folder / PurePosixPath(reading.source)
+    path = folder / PurePosixPath(picture_name(reading.source))
     encoded = _encode(draw_faces(pixels_bgr, reading.faces), path.suffix.lower())
     with whole_file(path, staging=staging) as stream:
         stream.write(encoded)
@@ -81,11 +88,13 @@ class Writer(Protocol):
 @dataclass(frozen=True)
 class Sink:
     """An output of a whole run: its file or folder in the output folder, what writes it, and a check of the photos'
-    names that is made before the run begins."""
+    names that is made before the run begins. folder, suffix: where it has a file per photo, and how those end."""
 
     name: str
     write: Writer
     check: Callable[[Sequence[str]], None] | None = None
+    folder: str = ""
+    suffix: str = ""
 
 
 SINKS: dict[str, Sink] = {
@@ -93,9 +102,11 @@ SINKS: dict[str, Sink] = {
     "csv": Sink("faces.csv", write_csv),
     "coco": Sink("coco.json", formats.write_coco),
     "coco-emotions": Sink("coco_emotions.json", formats.write_coco_emotions),
-    "yolo": Sink("yolo", formats.write_yolo, formats.check_stems),
-    "yolo-emotions": Sink("yolo_emotions", formats.write_yolo_emotions, formats.check_stems),
-    "voc": Sink("voc", formats.write_voc, formats.check_stems),
+    "yolo": Sink("yolo", formats.write_yolo, formats.check_stems, "yolo/labels", ".txt"),
+    "yolo-emotions": Sink(
+        "yolo_emotions", formats.write_yolo_emotions, formats.check_stems, "yolo_emotions/labels", ".txt"
+    ),
+    "voc": Sink("voc", formats.write_voc, formats.check_stems, "voc", ".xml"),
     "dataturks": Sink("dataturks.json", formats.write_dataturks),
 }
 """Outputs by the name that --format takes. Adding one is a function and a line."""

@@ -16,7 +16,7 @@ from pipeline.web import DEFAULT_LIMITS, WebLimits, fetch, is_url, name_of_url
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 )
-"""What folders are searched for. The last three cannot be decoded: an error line is better than silence."""
+"""What folders are searched for. HEIC needs the extra `heic`: without it an error line is better than silence."""
 URL_PIXELS = 4_000_000
 """What a photo behind a URL is taken for before it is fetched."""
 
@@ -61,7 +61,7 @@ def find_photos(
         roots.append(root)
         found.update(dict.fromkeys(paths))
     for line in listed:
-        at = line if is_url(line) else _absolute(Path(line))
+        at = line if is_url(line) else _absolute(Path(_at_home(line)))
         found[at] = None
         if isinstance(at, Path):
             roots.append(at.parent)
@@ -73,6 +73,7 @@ def find_photos(
 
 def _expand(argument: str, skipped: frozenset[Path]) -> tuple[Path, list[Path]]:
     """The folder that names are relative to, and the absolute paths, of one argument."""
+    argument = _at_home(argument)
     path = _absolute(Path(argument))
     if path.is_dir():
         return path, sorted(_walk(path, skipped))
@@ -139,6 +140,11 @@ def _named(places: Iterable[Path | str], roots: Sequence[Path]) -> list[Source]:
             name = str(PurePosixPath(name).with_stem(f"{PurePosixPath(name).stem}-{number}"))
         sources[name] = Source(at, name)
     return list(sources.values())
+
+
+def _at_home(path: str) -> str:
+    """`~` and `~user` at the start of a path, where no shell has replaced them and nothing has that name."""
+    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path
 
 
 def _absolute(path: Path) -> Path:

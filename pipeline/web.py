@@ -16,13 +16,16 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from pipeline.errors import PhotoError
 
 _CHUNK = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PATH = "/%!$&'()*+,;=:@~"
+"""What may stand in a URL's path as it is (RFC 3986); a percent sign is taken for the start of an escape."""
+_QUERY = _PATH + "?"
 _UNSAFE = re.compile(r"[^\w.\-/]+")
 
 
@@ -47,9 +50,13 @@ def is_url(text: str) -> bool:
 
 def name_of_url(url: str) -> str:
     """A relative path for a photo's results: host and path, without anything a file system could stumble over."""
-    parts = urlsplit(url)
-    tail = f"?{parts.query}" if parts.query else ""
-    text = _UNSAFE.sub("_", f"{parts.hostname or 'host'}{parts.path}{tail}")
+    try:
+        parts = urlsplit(url)
+        tail = f"?{parts.query}" if parts.query else ""
+        whole = f"{parts.hostname or 'host'}{parts.path}{tail}"
+    except ValueError:  # no URL after all; fetching it will say so
+        whole = url.partition("://")[2]
+    text = _UNSAFE.sub("_", whole)
     kept = [part.lstrip(".")[-120:] for part in text.split("/")]
     return "/".join(part for part in kept if part)
 
@@ -78,7 +85,7 @@ def _get(url: str, limits: WebLimits, deadline: float) -> bytes | str:
     timer = threading.Timer(max(0, deadline - time.monotonic()), partial(_cut, link))
     timer.start()
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = quote(parts.path or "/", safe=_PATH) + (f"?{quote(parts.query, safe=_QUERY)}" if parts.query else "")
         headers = {"User-Agent": "crowdmood", "Accept": "image/*", "Accept-Encoding": "identity"}
         connection.request("GET", target, headers=headers)
         response = connection.getresponse()
@@ -114,7 +121,8 @@ def _connect(parts: SplitResult, limits: WebLimits, deadline: float) -> http.cli
     except BaseException:
         link.close()
         raise
-    connection = http.client.HTTPConnection(parts.hostname, port, timeout=wait_s)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, port, timeout=wait_s)
     connection.sock = link
     return connection
 

@@ -50,6 +50,7 @@ def test_one_bad_photo_exits_1_and_the_others_are_there(photos: Path, tmp_path: 
         (["--detector", "yolo"], "error: detector 'yolo': expected one of"),
         (["--format", "xml,csv"], "error: --format xml: expected some of pictures, jsonl, csv"),
         (["--min-score", "2"], "Invalid value"),
+        (["--scale", "8"], "Invalid value"),
         (["--min-face", "0"], "Invalid value"),
         (["--emotion", "nobody"], "error: nobody: no such classifier"),
         (["--no-such-option"], "No such option"),

@@ -87,6 +87,20 @@ def test_same_name_in_two_folders_does_not_collide(tmp_path: Path) -> None:
     assert (tmp_path / "out/annotated/a/same.jpg").read_bytes() != (tmp_path / "out/annotated/b/same.jpg").read_bytes()
 
 
+def test_files_of_other_photos_are_told_and_kept(photos: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, formats=("jsonl", "voc", "yolo"))
+    notes: list[str] = []
+    run(photos, tmp_path / "out", settings=settings, on_note=notes.append)
+    assert notes == []
+    run(photos / "1", tmp_path / "out", settings=settings, on_note=notes.append)
+    out = tmp_path / "out"
+    assert [note.partition(" also holds ")[0] for note in notes] == [
+        str(out / "voc"), str(out / "yolo/labels"), str(out / "annotated")
+    ]  # fmt: skip
+    assert notes[0].endswith("also holds 30 files of other photos, such as 0/00.xml")
+    assert (out / "voc/0/00.xml").is_file()
+
+
 def test_no_pictures(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out", settings=replace(SETTINGS, pictures=False))
     assert set(contents(tmp_path / "out")) == {"results.jsonl", "faces.csv", "run.json"}

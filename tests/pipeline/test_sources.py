@@ -54,6 +54,16 @@ def test_relative_arguments(photos: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert names("./sub/../b.jpg") == ["b.jpg"]
 
 
+def test_the_home_folder_where_no_shell_has_put_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos))
+    assert names("~/sub") == names("~/sub/") == ["b.jpg", "deep/c.webp"]
+    assert names("~/*.jpg") == ["b.jpg"]
+    assert [source.at for source in find_photos([], listed=["~/b.jpg"])] == [photos / "b.jpg"]
+    monkeypatch.chdir(photos)
+    save_photo(photos / "~/x.jpg")
+    assert names("~") == ["x.jpg"]
+
+
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
     save_photo(tmp_path / "a[1].jpg")
     assert names(tmp_path / "a[1].jpg") == ["a[1].jpg"]

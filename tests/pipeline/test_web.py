@@ -47,6 +47,10 @@ class Server(BaseHTTPRequestHandler):
     def send_missing(self) -> None:
         self.reply(404)
 
+    def send_spaced(self) -> None:
+        expected = ("/spaced/%C3%A9t%C3%A9%201.jpg?q=a%20b&c=%2F", f"127.0.0.1:{self.server.server_address[1]}")
+        self.reply(200 if (self.path, self.headers["Host"]) == expected else 400, PHOTO)
+
     def send_moved(self) -> None:
         self.reply(302, Location="/photo.jpg")
 
@@ -103,7 +107,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("path", ["photo.jpg", "moved"])
+@pytest.mark.parametrize("path", ["photo.jpg", "moved", "spaced/été 1.jpg?q=a b&c=%2F"])
 def test_a_photo_and_a_redirect_to_one(path: str, url: str) -> None:
     assert fetch(f"{url}/{path}", limits=LOCAL) == PHOTO
 
@@ -186,10 +190,18 @@ def test_a_closed_port_and_an_unknown_scheme() -> None:
         ("https://example.org/x.jpg?id=1&w=2", "example.org/x.jpg_id_1_w_2"),
         ("https://example.org:8080/", "example.org"),
         ("http://h/%2e%2e/.hidden", "h/_2e_2e/hidden"),
+        ("http://[bad/x.jpg", "_bad/x.jpg"),
     ],
 )
 def test_names_of_urls(url: str, name: str) -> None:
     assert name_of_url(url) == name
+
+
+def test_what_only_looks_like_a_url_is_that_photos_error() -> None:
+    with pytest.raises(PhotoError, match="cannot be fetched: Invalid IPv6 URL"):
+        fetch("http://[bad/x.jpg")
+    with pytest.raises(PhotoError, match="cannot be fetched: Port"):
+        fetch("http://127.0.0.1:x/")
 
 
 def test_urls_lists_and_files_together(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ resumed takes the same steps as one that was not.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -138,10 +139,13 @@ def train_compact(
             faults.append("spare_unlabelled: expected weights to start from; only trained ones know a face")
         if faults:
             raise ConfigError(faults)
-        learner = Learner(config, initial)
+        learner, origin = Learner(config, initial), _origin(photos, initial)
         state = {"epoch": 0, "best": -1.0}
         if run.last.exists():
-            state = learner.restore(torch.load(run.last, weights_only=True))
+            saved = torch.load(run.last, weights_only=True)
+            if faults := _other_origin(saved.get("origin", origin), origin, out):
+                raise ConfigError(faults)
+            state = learner.restore(saved)
         photos, cache = prepare(photos), PhotoCache()
         steps = max(len(photos) // config.batch_size, 1)
         run.begin(int(state["epoch"]) * steps)
@@ -167,9 +171,27 @@ def train_compact(
                 about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
                 save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
-            save_whole({**learner.state(), "state": state}, run.last)
+            save_whole({**learner.state(), "state": state, "origin": origin}, run.last)
             report(line)
     return run.best
+
+
+def _origin(photos: Sequence[Photo], initial: Mapping[str, Tensor] | None) -> dict[str, str]:
+    """Digests of the weights that a run starts from, and of its photos' names and boxes, by their options."""
+    weights, data = hashlib.sha256(), hashlib.sha256()
+    for name, value in sorted((initial or {}).items()):
+        weights.update(name.encode() + value.numpy().tobytes())
+    for photo in photos:
+        data.update(photo.name.encode() + photo.boxes_xyxy.tobytes() + photo.ignore.tobytes())
+    return {"weights": weights.hexdigest(), "data": data.hexdigest()}
+
+
+def _other_origin(before: Mapping[str, str], now: Mapping[str, str], out: Path) -> list[str]:
+    return [
+        f"--{name}: not what the run in {out} began with, and it resumes only with the same"
+        for name in now
+        if before[name] != now[name]
+    ]
 
 
 def _batches_of(epoch: int, photos: Sequence[Photo], config: CompactConfig, cache: PhotoCache) -> Iterator[list[Crop]]:

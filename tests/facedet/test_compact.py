@@ -224,6 +224,17 @@ def test_fine_tuning_takes_enough_steps_of_small_sets(photos: int, batch_size: i
     assert config.faults() == []
 
 
+def test_a_run_resumes_only_with_its_own_photos_and_start_weights(tmp_path: Path) -> None:
+    config, photos = CompactConfig(epochs=1, batch_size=1, crop=CropRecipe(size=64)), [make_photo(tmp_path)]
+    first = {name: value.clone() for name, value in compact().state_dict().items()}
+    other = {name: value + 1 if value.is_floating_point() else value for name, value in first.items()}
+    train_compact(config, photos, tmp_path / "run", initial=first)
+    with pytest.raises(facedet.ConfigError, match=r"--weights: not what the run in .*run began with"):
+        train_compact(config, photos, tmp_path / "run", initial=other, resume=True)
+    with pytest.raises(facedet.ConfigError, match=r"--data: not what the run in"):
+        train_compact(config, photos * 2, tmp_path / "run", initial=first, resume=True)
+
+
 def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
     config = CompactConfig(epochs=1, batch_size=1, crop=CropRecipe(size=64))
     train_compact(config, [make_photo(tmp_path)], tmp_path / "run")

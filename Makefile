@@ -24,7 +24,7 @@ help:
 	@echo "make demo [PHOTOS=photo-or-folder] [OUT=folder]   faces and emotions on a photo, in .venv without torch"
 	@echo "make test [TESTS=path]                            all tests, in .venv-test with every extra"
 	@echo "make check                                        ruff and mypy --strict, in .venv-test"
-	@echo "make bench [WIDER=folder]                         face detectors side by side: accuracy, time, memory"
+	@echo "make bench [WIDER=folder] [YUNET=] [FASTER_RCNN=] face detectors side by side: accuracy, time, memory"
 	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
 	@echo "make retrain-emotion [FER2013= FERPLUS=]          the recipe of the shipped classifier (hours)"
 	@echo "make retrain-compact DATATURKS= MASKS= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
@@ -66,7 +66,8 @@ format: .venv-test/.installed
 	.venv-test/bin/ruff format .
 
 bench: .venv-test/.installed
-	.venv-test/bin/python benchmarks/detectors.py --photos "$(WIDER)"
+	.venv-test/bin/python benchmarks/detectors.py --photos "$(WIDER)" \
+	    $(if $(YUNET),--yunet "$(YUNET)") $(if $(FASTER_RCNN),--faster-rcnn "$(FASTER_RCNN)")
 
 reproduce: .venv-test/.installed
 	.venv-test/bin/emotion reproduce --data "$(FER2013)"
@@ -82,6 +83,7 @@ retrain-emotion: .venv-test/.installed
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
 COMPACT_GO_ON = --freeze stem --start-share 0 --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
 retrain-compact: .venv-test/.installed
+	@test -n "$(DATATURKS)" -a -n "$(MASKS)" || { echo "expected DATATURKS= and MASKS=, see facedet/weights/compact.md" >&2; exit 2; }
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
@@ -92,6 +94,7 @@ retrain-compact: .venv-test/.installed
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume
 retrain-faster-rcnn: .venv-test/.installed
+	@test -n "$(DATATURKS)" || { echo "expected DATATURKS=, see docs/faster_rcnn.md" >&2; exit 2; }
 	$(FASTER_RCNN_TRAIN) --weights bundled --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --data "$(DATATURKS)" --data "$(DATATURKS)" \
 	    --steps 1600 --lr 0.02 --warmup-steps 150 --eval-every 800 --out runs/faster-rcnn-1
 	$(FASTER_RCNN_TRAIN) --weights runs/faster-rcnn-1/model_best.pth --data "$(DATATURKS)" \

@@ -16,6 +16,7 @@ from emotion.config import TrainConfig
 from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_any, warn_of_count
 from emotion.errors import ConfigError
 from emotion.evaluate import binary_figures
+from emotion.files import write_whole
 from emotion.models import BASELINES
 from emotion.targets import of_classes
 
@@ -65,9 +66,9 @@ def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> Ba
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
+        write_whole(out / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
         line = {"epoch": 1, "public_accuracy": result.accuracy, **dataclasses.asdict(result)}
-        (out / "log.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+        write_whole(out / "log.jsonl", json.dumps(line) + "\n")
     return result
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from emotion.errors import DataError
 from emotion.views import probabilities
 
 BINS = 15
@@ -24,9 +25,12 @@ class Calibration:
 
 
 def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, seed: int = 0) -> Calibration:
-    """Fit the temperature that minimises the log loss of logits [N, C] for labels [N], N at least `FOLDS`."""
+    """Fit the temperature that minimises the log loss of logits [N, C] for labels [N].
+
+    Raises DataError for fewer than `FOLDS` images.
+    """
     if len(labels) < FOLDS:
-        raise ValueError(f"{len(labels)} images: expected at least {FOLDS} to fit a temperature")
+        raise DataError(f"{len(labels)} images: expected at least {FOLDS} to fit a temperature")
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     after = np.empty(logits.shape, np.float32)
     for k in range(FOLDS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import nn
 
 from emotion.card import ModelCard
 from emotion.data.augment import VIEW
-from emotion.errors import WeightsError
+from emotion.errors import ConfigError, WeightsError
 from emotion.models import MODELS
+from emotion.sizes import size_faults
 from emotion.views import mean_logits
 
 
@@ -64,6 +66,13 @@ def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: damaged metadata: {error}") from None
     return Checkpoint(network.eval(), card, identity_of(path))
+
+
+def resized(checkpoint: Checkpoint, input_size: int) -> Checkpoint:
+    """The same network for faces of another size, in pixels. Raises ConfigError when it does not take them."""
+    if faults := size_faults(checkpoint.network, checkpoint.card.name, [input_size]):
+        raise ConfigError(faults)
+    return dataclasses.replace(checkpoint, card=dataclasses.replace(checkpoint.card, input_size=input_size))
 
 
 def checkpoint_path(run_or_file: str | Path) -> Path:

@@ -31,13 +31,18 @@ TRAIN_EXTRA = ("torch", "torchvision", "onnx", "sklearn", "matplotlib")
 
 
 class _Group(TyperGroup):
-    """Prints the errors that are meant for users as one line and exits with 2."""
+    """Prints the errors that are meant for users, files that cannot be had among them, as one line and exits with 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except EmotionError as error:
             typer.echo(f"error: {error}", err=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = "" if error.filename is None else f"{error.filename}: "
+            typer.echo(f"error: {where}{error.strerror or error}", err=True)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in TRAIN_EXTRA:
                 raise
@@ -169,13 +174,14 @@ def reproduce(
     weights: Annotated[str | None, typer.Option(help="imagenet or none, for the ImageNet networks.")] = None,
 ) -> None:
     """Train earlier projects' models by their recipes and write published and measured figures side by side."""
-    from emotion.reproduce import SMALL, read_results, write_page
+    from emotion.reproduce import SMALL, check, read_results, write_page
     from emotion.reproduce import reproduce as train_again
 
     def tell(model: str, line: dict[str, Any]) -> None:
         typer.echo(f"{model}: epoch {line['epoch']}, PublicTest {line['public_accuracy']:.4f}", err=True)
 
     names = SMALL if models is None else tuple(name.strip() for name in models.split(","))
+    check(names, runs, page, epochs=epochs, weights=weights)
     for name in names:
         (result,) = train_again([name], data, runs, epochs=epochs, weights=weights, report=tell)
         typer.echo(f"{name}: {result.accuracy:.4f}")

@@ -49,7 +49,7 @@ def compare(weights: Sequence[str | Path], split: FerSplit) -> list[ComparisonRo
         only_this, only_first, p = (None, None, None) if first is None else mcnemar(right, first)
         row = ComparisonRow(
             str(name), float(right.mean()), bootstrap_interval(right), only_this, only_first, p,
-            megabytes=_file_size(name) / 1e6, ms_per_face=ms_per_face(scorer, split.images),
+            megabytes=megabytes(name), ms_per_face=ms_per_face(scorer, split.images),
         )  # fmt: skip
         rows.append(row)
         if first is None:
@@ -76,8 +76,9 @@ def ms_per_face(scorer: Scorer, faces: npt.NDArray[np.uint8], *, repeats: int = 
     return min(times[1:]) / len(some) * 1e3
 
 
-def _file_size(weights: str | Path) -> int:
+def megabytes(weights: str | Path) -> float:
+    """Size of a shipped classifier, an .onnx file or a checkpoint."""
     path = Path(weights)
     if str(weights) in shipped_classifiers():
-        return (Path(__file__).parent / "weights" / f"{weights}.onnx").stat().st_size
-    return (path if path.suffix == ".onnx" else checkpoint_path(path)).stat().st_size
+        path = Path(__file__).parent / "weights" / f"{weights}.onnx"
+    return (path if path.suffix == ".onnx" else checkpoint_path(path)).stat().st_size / 1e6

@@ -86,6 +86,10 @@ class TrainConfig:
             (self.lr > 0, f"lr {self.lr}: expected more than 0"),
             (0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing}: expected 0 to below 1"),
             (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
+            (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected 0 (none) or more"),
+            (self.warmup_epochs >= 0, f"warmup_epochs {self.warmup_epochs}: expected 0 (none) or more"),
+            (self.clip_norm >= 0, f"clip_norm {self.clip_norm}: expected 0 (no clipping) or more"),
+            (0 <= self.seed < 2**32, f"seed {self.seed}: expected 0 to {2**32 - 1}"),
             (self.ferplus_weight >= 0, f"ferplus_weight {self.ferplus_weight}: expected 0 or more"),
             (
                 min(vars(self.augmentation).values()) >= 0 and self.augmentation.scale < 1,
@@ -96,6 +100,11 @@ class TrainConfig:
             (0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected between 0 and 1"),
             (0 < self.view <= 1, f"view {self.view}: expected a part of the face side in (0, 1]"),
             (self.early_stopping >= 0, f"early_stopping {self.early_stopping}: expected 0 (never) or more epochs"),
+            (
+                self.free_upper_at is None or 0 <= self.free_upper_at < self.epochs,
+                f"free_upper_at {self.free_upper_at}: expected 0 or more, below epochs {self.epochs}, "
+                "or the upper part never learns",
+            ),
             (
                 _is_schedule(self.size_schedule),
                 f"size_schedule {self.size_schedule}: expected (0.0, size) first and sizes of 24 px or more, "
@@ -119,6 +128,11 @@ class TrainConfig:
     def measured_size(self, epoch: int) -> int:
         """Side of the images that epoch `epoch` is measured with."""
         return self.size_of(epoch) if self.eval_size is None else self.eval_size
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every side, in pixels, that the network is trained or measured at."""
+        return tuple(sorted({size for _, size in self.size_schedule} | ({self.eval_size} if self.eval_size else set())))
 
     @property
     def final_size(self) -> int:

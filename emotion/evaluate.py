@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +65,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class against the rest; values in [0, 1]. auc is None where the split has one kind of label only."""
+    """One class against the rest; values in [0, 1]. auc is None where the split has one kind of label only.
+
+    recall_interval: 95 %, None for a class without images.
+    """
 
     name: str
     images: int
@@ -72,16 +76,17 @@ class ClassFigures:
     recall: float
     f1: float
     auc: float | None
+    recall_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """All figures, ready for JSON. Rows of `confusion` are labels, columns predictions, in the order of `per_class`.
 
-    accuracy_interval: 95 %, by resampling the images. binary_accuracy: what Keras' "binary_accuracy" calls accuracy,
+    Intervals: 95 %, by resampling the images. binary_accuracy: what Keras' "binary_accuracy" calls accuracy,
     over one-hot labels at threshold 0.5, and binary_recall, the share of labels given more than that; kept to show how
     little they say. without_duplicates: accuracy on the images whose pixels do not occur in Training, None when
-    Training was not at hand.
+    Training was not at hand or has them all.
     """
 
     model: str
@@ -104,6 +109,8 @@ class Evaluation:
     without_duplicates: float | None = None
     ferplus_accuracy: float | None = None
     ferplus_images: int | None = None
+    balanced_accuracy_interval: tuple[float, float] | None = None
+    macro_f1_interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
@@ -145,7 +152,9 @@ def evaluate(
     classes = range(len(predictions.names))
     raw, shares = probabilities(predictions.logits), predictions.shares
     binary, binary_recall = binary_figures(shares, labels)
-    per_class = _per_class(predictions)
+    confusion = metrics.confusion_matrix(labels, chosen, labels=classes)
+    intervals = confusion_intervals(confusion)
+    per_class = _per_class(predictions, intervals.recall)
     evaluation = Evaluation(
         model=model, split=split, images=len(labels), test_time=test_time,
         accuracy=float(right.mean()),
@@ -159,13 +168,14 @@ def evaluate(
         ece_before=expected_calibration_error(raw, labels),
         ece_after=expected_calibration_error(shares, labels),
         per_class=per_class,
-        confusion=tuple(tuple(int(n) for n in row) for row in metrics.confusion_matrix(labels, chosen, labels=classes)),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        balanced_accuracy_interval=intervals.balanced_accuracy,
+        macro_f1_interval=intervals.macro_f1,
     )  # fmt: skip
     if train is not None:
         fresh = ~duplicate_images(predictions.split, train)
-        evaluation = dataclasses.replace(
-            evaluation, duplicates=int((~fresh).sum()), without_duplicates=float(right[fresh].mean())
-        )
+        without = float(right[fresh].mean()) if fresh.any() else None
+        evaluation = dataclasses.replace(evaluation, duplicates=int((~fresh).sum()), without_duplicates=without)
     if ferplus is not None:
         accuracy, images = ferplus_accuracy(predictions, ferplus)
         evaluation = dataclasses.replace(evaluation, ferplus_accuracy=accuracy, ferplus_images=images)
@@ -184,7 +194,42 @@ def binary_figures(shares: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np
 
 def bootstrap_interval(right: npt.NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean of `right`; resampling N images with replacement draws from a binomial."""
-    draws = np.random.default_rng(seed).binomial(len(right), right.mean(), BOOTSTRAP_SAMPLES) / len(right)
+    return _middle(np.random.default_rng(seed).binomial(len(right), right.mean(), BOOTSTRAP_SAMPLES) / len(right))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals; of recall one per class, None for a class without images."""
+
+    balanced_accuracy: tuple[float, float]
+    macro_f1: tuple[float, float]
+    recall: tuple[tuple[float, float] | None, ...]
+
+
+def confusion_intervals(confusion: npt.NDArray[np.int64], *, seed: int = 0) -> Intervals:
+    """Intervals of what a confusion matrix [C, C], rows being labels, says of its classes.
+
+    Resampling N images with replacement draws the matrix from a multinomial; every figure is taken from the same draws,
+    over the classes that a draw has.
+    """
+    count, cells = len(confusion), confusion.sum()
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(cells, confusion.ravel() / cells, BOOTSTRAP_SAMPLES).reshape(-1, count, count)
+    hits, labelled, said = drawn.diagonal(axis1=1, axis2=2), drawn.sum(2), drawn.sum(1)
+    present = labelled > 0
+    classes = present.sum(1)
+    recall = hits / np.maximum(labelled, 1)
+    f1 = np.where(present, 2 * hits / np.maximum(labelled + said, 1), 0.0)
+    known = confusion.sum(1) > 0
+    return Intervals(
+        balanced_accuracy=_middle(recall.sum(1) / classes),
+        macro_f1=_middle(f1.sum(1) / classes),
+        recall=tuple(_middle(recall[present[:, i], i]) if known[i] else None for i in range(count)),
+    )
+
+
+def _middle(draws: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The middle 95 % of draws."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -209,7 +254,9 @@ def ferplus_accuracy(predictions: Predictions, votes_file: Path) -> tuple[float,
     return float((predictions.chosen[known] == majority[known]).mean()), int(known.sum())
 
 
-def _per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
+def _per_class(
+    predictions: Predictions, recall_intervals: Sequence[tuple[float, float] | None]
+) -> tuple[ClassFigures, ...]:
     labels, count = predictions.split.labels, len(predictions.names)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, predictions.chosen, labels=range(count), zero_division=0.0
@@ -218,5 +265,9 @@ def _per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
     for i, name in enumerate(predictions.names):
         both_kinds = 0 < support[i] < len(labels)
         auc = float(metrics.roc_auc_score(labels == i, predictions.shares[:, i])) if both_kinds else None
-        figures.append(ClassFigures(name, int(support[i]), float(precision[i]), float(recall[i]), float(f1[i]), auc))
+        figures.append(
+            ClassFigures(
+                name, int(support[i]), float(precision[i]), float(recall[i]), float(f1[i]), auc, recall_intervals[i]
+            )
+        )
     return tuple(figures)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from emotion.card import ModelCard
-from emotion.checkpoint import Checkpoint, load_checkpoint
+from emotion.checkpoint import Checkpoint, load_checkpoint, resized
 from emotion.classifier import ExpressionClassifier
 from emotion.errors import EmotionError, MissingExtra
 from emotion.views import probabilities
@@ -43,10 +43,13 @@ def export(
     temperature, test_time, input_size: for the card, instead of 1, "none" and the size that the run measured with.
     Before the file gets its name, its probabilities on 16 made faces are compared with torch's: EmotionError when they
     differ by more than the tolerance.
-    Raises WeightsError when the checkpoint cannot be read, MissingExtra without the onnx package.
+    Raises WeightsError when the checkpoint cannot be read, ConfigError for a size that the network does not take,
+    MissingExtra without the onnx package.
     """
     loaded = load_checkpoint(run_or_checkpoint)
-    given: dict[str, Any] = {"temperature": temperature, "test_time": test_time, "input_size": input_size}
+    if input_size is not None:
+        loaded = resized(loaded, input_size)
+    given: dict[str, Any] = {"temperature": temperature, "test_time": test_time}
     card = dataclasses.replace(loaded.card, **{key: value for key, value in given.items() if value is not None})
     checkpoint = dataclasses.replace(loaded, card=card)
     out = Path(out)

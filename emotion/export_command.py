@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -23,16 +22,16 @@ def export(
 ) -> None:
     """Write the best checkpoint of a run as one ONNX file that needs no torch."""
     from emotion.calibration import calibrate
-    from emotion.checkpoint import load_checkpoint
+    from emotion.checkpoint import load_checkpoint, resized
     from emotion.evaluate import predict
     from emotion.export import export as write
 
     check_test_time(test_time)
     temperature = None
     if data is not None:
-        checkpoint = load_checkpoint(run)
-        shown = dataclasses.replace(checkpoint.card, input_size=input_size or checkpoint.card.input_size)
-        scorer = dataclasses.replace(checkpoint, card=shown)
+        scorer = load_checkpoint(run)
+        if input_size is not None:
+            scorer = resized(scorer, input_size)
         predictions = predict(scorer, load_split(data, "public"), test_time=test_time)
         fitted = calibrate(predictions.logits, predictions.split.labels)
         temperature = fitted.temperature
@@ -46,31 +45,32 @@ def export(
 
 
 def card(
-    weights: Annotated[Path, typer.Argument(help="An ONNX file of `emotion export`.")],
+    weights: Annotated[str, typer.Argument(help="Shipped name, or an ONNX file of `emotion export`.")],
     *,
     data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Markdown file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The Markdown file to write.")],
     split: SplitName = "public",
     ferplus: FerPlus = None,
 ) -> None:
-    """Measure an exported classifier and write its model card."""
+    """Measure an exported classifier and write its model card; hand-written sections of an earlier card stay."""
     from emotion import evaluate as measure
     from emotion.calibration import calibrate
     from emotion.classifier import load_classifier
-    from emotion.compare import ms_per_face
-    from emotion.model_card import model_card
+    from emotion.compare import megabytes, ms_per_face
+    from emotion.model_card import model_card, write_card
     from emotion.robustness import robustness as robustness_of
 
+    output.parent.mkdir(parents=True, exist_ok=True)
     classifier, loaded = load_classifier(weights, threads=1), load_split(data, split)
     predictions = measure.predict(classifier, loaded)
     figures = measure.evaluate(
         predictions, classifier.identity, split=split, test_time=classifier.card.test_time,
-        train=load_split_if_any(data, "train"), ferplus=ferplus,
+        train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
     )  # fmt: skip
     fitted = calibrate(predictions.logits, predictions.split.labels)
     text = model_card(
-        classifier, figures, robustness_of(classifier, loaded), weights=weights,
-        ms=ms_per_face(classifier, loaded.images), ece_after=fitted.ece_after,
+        classifier, figures, robustness_of(classifier, loaded), megabytes=megabytes(weights),
+        ms=ms_per_face(classifier, loaded.images), ece_crossed=fitted.ece_after,
     )  # fmt: skip
-    output.write_text(text, encoding="utf-8")
+    write_card(output, text)
     typer.echo(f"card: {output}")

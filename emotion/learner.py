@@ -13,6 +13,7 @@ from emotion.data import FERPLUS_CLASSES
 from emotion.errors import ConfigError
 from emotion.models import MODELS, load_imagenet
 from emotion.run import TrainState
+from emotion.sizes import size_faults
 from emotion.start import start_from
 
 
@@ -79,6 +80,7 @@ def build_learner(config: TrainConfig, *, fresh: bool = True) -> Learner:
         )
     if config.free_upper_at is not None and not hasattr(network, "free_upper"):
         faults.append(f"free_upper_at {config.free_upper_at}: {config.model} has no frozen part: expected None")
+    faults += size_faults(network, config.model, config.sizes)
     if faults:
         raise ConfigError(faults)
     started_from = config.weights

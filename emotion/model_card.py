@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from emotion.classifier import ExpressionClassifier
+from emotion.data.fer2013 import SPLITS
 from emotion.evaluate import Evaluation
+from emotion.files import write_whole
 from emotion.report import class_rows, summary_rows
 from emotion.robustness import RobustnessRow
 
 CARD = """# {identity}
 
-Seven expressions of a face: {labels}. Input: one grey face of 48 pixels, cut as FER-2013's faces are (square, eyebrows
-to chin); `emotion.load_classifier` prepares crops of any size.
+{count} expressions of a face: {labels}. Input: one grey face of 48 pixels, cut as FER-2013's faces are
+(square, eyebrows to chin); `emotion.load_classifier` prepares crops of any size.
 
 - architecture: {name}, {megabytes:.1f} MB, {ms:.2f} ms per face on one thread in batches of 64, where this was measured
 - training data: FER-2013's Training, {train_images} images after dropping {dropped} that also occur in the other splits
 - chosen by PublicTest; the run: {run}
-- temperature {temperature:.3f}, fitted on PublicTest; calibration error {before:.4f} before, {after:.4f} after
+- {calibration}
 
 FER-2013 was collected by web search and is for research use; its labels are noisy (people agree with them about 65 % of
 the time). A label describes a look, not what somebody feels. Not for decisions about people.
@@ -31,6 +33,11 @@ the time). A label describes a look, not what somebody feels. Not for decisions 
 ## Robustness ({split} split)
 
 {robustness}"""
+COUNTS = ("Two", "Three", "Four", "Five", "Six", "Seven")
+BY_HAND = "<!-- by hand from here on: `emotion card` keeps it -->"
+"""The line of a card after which everything stays when the card is written again."""
+HAND_WRITTEN_HEADING = "## Recipe and state"
+"""Where that begins in a card without the line."""
 
 
 def model_card(
@@ -38,30 +45,50 @@ def model_card(
     evaluation: Evaluation,
     robustness: Sequence[RobustnessRow],
     *,
-    weights: Path,
+    megabytes: float,
     ms: float,
-    ece_after: float,
+    ece_crossed: float,
 ) -> str:
-    """The card as Markdown. ms: milliseconds per face; ece_after: calibration error with a cross-fitted temperature."""
+    """The card as Markdown. ms: milliseconds per face; ece_crossed: calibration error on the evaluation's split with a
+    temperature that is cross-fitted there."""
     training: dict[str, Any] = dict(classifier.card.training)
     metrics, config = training.get("metrics", {}), training.get("config", {})
     told = ["epochs", "batch_size", "optimiser", "lr", "weight_decay", "label_smoothing", "ema_decay", "size_schedule"]
     told += [name for name in ("weights", "teacher", "distill_weight", "mixup") if _matters(name, config)]
     return CARD.format(
-        identity=classifier.identity, labels=", ".join(classifier.card.labels), name=classifier.card.name,
-        megabytes=weights.stat().st_size / 1e6, ms=ms, train_images=metrics.get("train_images", "unknown"),
-        dropped=metrics.get("duplicates_dropped", "unknown"),
+        identity=classifier.identity, count=COUNTS[len(classifier.card.labels) - 2],
+        labels=", ".join(classifier.card.labels), name=classifier.card.name, megabytes=megabytes, ms=ms,
+        train_images=metrics.get("train_images", "unknown"), dropped=metrics.get("duplicates_dropped", "unknown"),
         run=", ".join(f"{key} {config[key]}" for key in told if key in config) or "unknown",
-        temperature=classifier.card.temperature, before=evaluation.ece_before, after=ece_after, split=evaluation.split,
+        calibration=_calibration(evaluation, ece_crossed), split=evaluation.split,
         summary=_table([("figure", "value"), *summary_rows(evaluation)]), classes=_table(class_rows(evaluation)),
         robustness=robustness_table(robustness),
     )  # fmt: skip
+
+
+def write_card(path: Path, text: str) -> None:
+    """Write a card; of the one that stands there, what follows `BY_HAND`, or else `HAND_WRITTEN_HEADING`, is kept."""
+    earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, marked, kept = earlier.partition(f"\n{BY_HAND}\n")
+    if not marked:
+        _, heading, rest = earlier.partition(f"\n{HAND_WRITTEN_HEADING}\n")
+        kept = heading + rest
+    write_whole(path, f"{text}\n{BY_HAND}\n{kept}")
 
 
 def robustness_table(rows: Sequence[RobustnessRow]) -> str:
     """Change, accuracy and difference in points, as a Markdown table."""
     body = [(row.change, f"{row.accuracy:.4f}", f"{100 * row.difference:+.1f} points") for row in rows]
     return _table([("change", "accuracy", "difference"), *body])
+
+
+def _calibration(evaluation: Evaluation, ece_crossed: float) -> str:
+    """On PublicTest, where the temperature was fitted, the error after is a cross-fitted one, else the file's own."""
+    before = f"calibration error on {SPLITS[evaluation.split]} {evaluation.ece_before:.4f}"
+    if evaluation.temperature == 1:
+        return f"temperature 1, not fitted; {before}"
+    after = f"{ece_crossed:.4f} after (5-fold)" if evaluation.split == "public" else f"{evaluation.ece_after:.4f} after"
+    return f"temperature {evaluation.temperature:.3f}, fitted on PublicTest; {before} before, {after}"
 
 
 def _matters(name: str, config: dict[str, Any]) -> bool:

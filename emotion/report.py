@@ -71,14 +71,15 @@ def write_report(predictions: Predictions, evaluation: Evaluation, out: str | Pa
 
 def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Name and value of each overall figure, as text."""
-    low, high = evaluation.accuracy_interval
     rows: list[tuple[str, ...]] = [
         ("images", f"{evaluation.images:,}"),
         ("views per face", evaluation.test_time),
         ("accuracy", f"{evaluation.accuracy:.4f}"),
-        ("95 % interval", f"{low:.4f} to {high:.4f}"),
+        ("95 % interval", _interval(evaluation.accuracy_interval)),
         ("balanced accuracy", f"{evaluation.balanced_accuracy:.4f}"),
+        ("95 % interval", _interval(evaluation.balanced_accuracy_interval)),
         ("macro F1", f"{evaluation.macro_f1:.4f}"),
+        ("95 % interval", _interval(evaluation.macro_f1_interval)),
         (
             "binary accuracy and recall, for comparison only",
             f"{evaluation.binary_accuracy:.4f}, {evaluation.binary_recall:.4f}",
@@ -96,11 +97,16 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
 
 def class_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """A heading and one row of text per class."""
-    rows: list[tuple[str, ...]] = [("class", "images", "precision", "recall", "F1", "AUC")]
+    rows: list[tuple[str, ...]] = [("class", "images", "precision", "recall", "95 % interval", "F1", "AUC")]
     for c in evaluation.per_class:
         auc = "-" if c.auc is None else f"{c.auc:.3f}"
-        rows.append((c.name, f"{c.images:,}", f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", auc))
+        recall = (f"{c.recall:.3f}", _interval(c.recall_interval, digits=3))
+        rows.append((c.name, f"{c.images:,}", f"{c.precision:.3f}", *recall, f"{c.f1:.3f}", auc))
     return rows
+
+
+def _interval(interval: tuple[float, float] | None, *, digits: int = 4) -> str:
+    return "-" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def _rows(rows: list[tuple[str, ...]], *, head: bool = False) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emotion.baseline import fit_baseline
+from emotion.checkpoint import load_checkpoint
 from emotion.config import TrainConfig
+from emotion.config_file import read_settings
 from emotion.curve import read_log
 from emotion.errors import ConfigError
+from emotion.files import write_whole
 from emotion.models import BASELINES
 from emotion.presets import NOTES, PRESETS, PUBLISHED
+from emotion.run import Run, TrainState
 
 FOUR_CLASSES = ("happy", "sad", "surprise", "neutral")
 """What the projects with a four-class set told apart."""
@@ -28,7 +32,8 @@ class Reproduction:
     """One row: figures are PublicTest accuracies over all classes. binary, binary_recall: of the same model, one-hot
     at threshold 0.5; None when not measured.
 
-    epochs: None for a model that is fitted in one go.
+    epochs: None for a model that is fitted in one go. stopped_of: the epochs that an unfinished run was to have, None
+    when it is finished.
     """
 
     model: str
@@ -36,6 +41,7 @@ class Reproduction:
     binary: float | None
     binary_recall: float | None
     epochs: int | None
+    stopped_of: int | None = None
 
 
 def reproduce(
@@ -51,52 +57,84 @@ def reproduce(
 
     epochs, weights: instead of the recipe's. Raises ConfigError for a model that has no published figure.
     """
-    unknown = [name for name in models if name not in PUBLISHED]
-    if unknown:
-        raise ConfigError([f"model {name!r}: expected one of {', '.join(PUBLISHED)}" for name in unknown])
+    if faults := _model_faults(models, runs, epochs, weights):
+        raise ConfigError(faults)
     return [_one(name, data, runs / name, _recipe(name, epochs, weights), report) for name in models]
 
 
+def check(
+    models: Sequence[str], runs: Path, page: Path, *, epochs: int | None = None, weights: str | None = None
+) -> None:
+    """Raises ConfigError, with all that `reproduce` of these models and `write_page` would refuse."""
+    if faults := [*_model_faults(models, runs, epochs, weights), *_page_faults(page)]:
+        raise ConfigError(faults)
+
+
 def read_results(runs: Path) -> list[Reproduction]:
-    """What the runs in a folder reached so far, in the order of `PUBLISHED`."""
-    done = [name for name in PUBLISHED if (runs / name / "log.jsonl").is_file()]
-    return [_result(name, runs / name) for name in done]
+    """What the runs in a folder reached so far, in the order of `PUBLISHED`; a run without an epoch is left out."""
+    return [_result(name, runs / name) for name in PUBLISHED if _has_figure(name, runs / name)]
 
 
-def markdown_table(results: Sequence[Reproduction]) -> str:
-    """Published and measured figures, the difference, and what had to be chosen; a row for every model."""
+def markdown_table(results: Sequence[Reproduction], *, earlier: Mapping[str, str] | None = None) -> str:
+    """Published and measured figures, the difference, and what had to be chosen; a row for every model.
+
+    earlier: rows of an older table by model. One with the figure of a finished run stays, unless there is another such
+    figure now.
+    """
     found = {result.model: result for result in results}
+    measured = {name: row for name, row in (earlier or {}).items() if NOT_TRAINED not in row and STOPPED not in row}
     rows = [
         "| model | published | ours, PublicTest | difference | binary accuracy (recall) | epochs | note |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, published in PUBLISHED.items():
         result = found.get(name)
-        note = NOTES.get(name, "")
-        if result is None:
-            rows.append(f"| `{name}` | {published} | not trained yet | - | - | - | {note} |")
-            continue
-        binary = "-" if result.binary is None else f"{100 * result.binary:.1f} % ({result.binary_recall:.3f})"
-        epochs = "-" if result.epochs is None else str(result.epochs)
-        rows.append(
-            f"| `{name}` | {published} | {100 * result.accuracy:.1f} % | {_difference(published, result.accuracy)} "
-            f"| {binary} | {epochs} | {note} |"
-        )
+        if name in measured and (result is None or result.stopped_of is not None):
+            rows.append(measured[name])
+        else:
+            figures = f"{NOT_TRAINED} | - | - | -" if result is None else _figures(published, result)
+            rows.append(f"| `{name}` | {published} | {figures} | {NOTES.get(name, '')} |")
     return "\n".join(rows) + "\n"
 
 
 def write_page(page: Path, results: Sequence[Reproduction]) -> None:
-    """Put the table between the markers of an existing page, or write a page of the table alone."""
-    table = f"{BEGIN}\n{markdown_table(results)}{END}"
+    """Put the table between the markers of an existing page, or write a page of the table alone.
+
+    Figures of the existing table that these results have none for stay. Raises ConfigError for a page without markers.
+    """
+    if faults := _page_faults(page):
+        raise ConfigError(faults)
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Reproduction\n\n{BEGIN}{END}\n"
-    if BEGIN not in text or END not in text:
-        raise ConfigError([f"{page}: expected the lines {BEGIN} and {END} around the table"])
     head, _, rest = text.partition(BEGIN)
+    before, _, tail = rest.partition(END)
+    earlier = {line.split("`")[1]: line for line in before.splitlines() if line.startswith("| `")}
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(head + table + rest.partition(END)[2], encoding="utf-8")
+    write_whole(page, f"{head}{BEGIN}\n{markdown_table(results, earlier=earlier)}{END}{tail}")
 
 
 BEGIN, END = "<!-- table: emotion reproduce -->", "<!-- end of table -->"
+NOT_TRAINED, STOPPED = "not trained yet", "stopped after"
+
+
+def _model_faults(models: Sequence[str], runs: Path, epochs: int | None, weights: str | None) -> list[str]:
+    faults = [] if weights in (None, "imagenet", "none") else [f"weights {weights!r}: expected imagenet or none"]
+    for name in models:
+        if name in PUBLISHED:
+            recipe = _recipe(name, epochs, weights)
+            found = [*recipe.faults(), *Run(runs / name).faults(recipe, resume=True)]
+            faults += [f"{name}: {fault}" for fault in found]
+        else:
+            faults.append(f"model {name!r}: expected one of {', '.join(PUBLISHED)}")
+    return faults
+
+
+def _page_faults(page: Path) -> list[str]:
+    if not page.exists():
+        return []
+    if not page.is_file():
+        return [f"{page}: expected a Markdown file"]
+    good = END in page.read_text(encoding="utf-8").partition(BEGIN)[2]
+    return [] if good else [f"{page}: expected the lines {BEGIN} and {END} around the table"]
 
 
 def _recipe(name: str, epochs: int | None, weights: str | None) -> TrainConfig:
@@ -105,7 +143,7 @@ def _recipe(name: str, epochs: int | None, weights: str | None) -> TrainConfig:
     if epochs is not None:
         changes["epochs"] = epochs
         if recipe.free_upper_at is not None:
-            changes["free_upper_at"] = math.ceil(epochs / 2)
+            changes["free_upper_at"] = min(math.ceil(epochs / 2), epochs - 1)
     if weights is not None and recipe.weights != "none":
         changes["weights"] = weights
     return dataclasses.replace(recipe, **changes)
@@ -115,7 +153,7 @@ def _one(
     name: str, data: Path, run: Path, config: TrainConfig, report: Callable[[str, dict[str, Any]], None]
 ) -> Reproduction:
     if name in BASELINES:
-        if not (run / "log.jsonl").is_file():
+        if not _has_figure(name, run):
             fit_baseline(config, data, run)
     else:
         from emotion.train import train
@@ -130,7 +168,13 @@ def _measure_binary(data: Path, run: Path) -> None:
     from emotion.evaluate import evaluate, load_scorer, predict
 
     figures = evaluate(predict(load_scorer(run), load_fer2013(data, "public")), run.name, split="public")
-    (run / "evaluation.json").write_text(json.dumps(figures.to_dict()), encoding="utf-8")
+    write_whole(run / "evaluation.json", json.dumps(figures.to_dict()))
+
+
+def _has_figure(name: str, run: Path) -> bool:
+    """Whether at least one epoch was measured: a run that was stopped before has a log without lines."""
+    logged = (run / "log.jsonl").is_file() and bool(read_log(run))
+    return logged and (name in BASELINES or (run / "best.pt").is_file())
 
 
 def _result(name: str, run: Path) -> Reproduction:
@@ -139,11 +183,31 @@ def _result(name: str, run: Path) -> Reproduction:
         return Reproduction(
             name, lines[-1]["public_accuracy"], lines[-1]["binary_accuracy"], lines[-1]["binary_recall"], None
         )
-    measured = run / "evaluation.json"
-    if not measured.is_file():
-        return Reproduction(name, max(line["public_accuracy"] for line in lines), None, None, len(lines))
-    figures = json.loads(measured.read_text(encoding="utf-8"))
-    return Reproduction(name, figures["accuracy"], figures["binary_accuracy"], figures["binary_recall"], len(lines))
+    config = TrainConfig(**read_settings(run / "config.json"))
+    finished, measured = _is_finished(lines, config), run / "evaluation.json"
+    if finished and measured.is_file():
+        figures = json.loads(measured.read_text(encoding="utf-8"))
+        return Reproduction(name, figures["accuracy"], figures["binary_accuracy"], figures["binary_recall"], len(lines))
+    kept = load_checkpoint(run).card.training["metrics"]["public_accuracy"]
+    return Reproduction(name, kept, None, None, len(lines), stopped_of=None if finished else config.epochs)
+
+
+def _is_finished(lines: Sequence[Mapping[str, Any]], config: TrainConfig) -> bool:
+    """Whether a run with this log has no epoch to go: by its epochs and its patience, as in training."""
+    state = TrainState()
+    for line in lines:
+        state = state.after(config, score=line["public_accuracy"], loss=line["public_loss"])
+    return state.finished(config)
+
+
+def _figures(published: str, result: Reproduction) -> str:
+    """The cells from "ours" to "epochs"."""
+    binary = "-" if result.binary is None else f"{100 * result.binary:.1f} % ({result.binary_recall:.3f})"
+    epochs = "-" if result.epochs is None else str(result.epochs)
+    if result.stopped_of is not None:
+        epochs = f"{STOPPED} {result.epochs} of {result.stopped_of} epochs"
+    difference = _difference(published, result.accuracy)
+    return f"{100 * result.accuracy:.1f} % | {difference} | {binary} | {epochs}"
 
 
 def _difference(published: str, accuracy: float) -> str:

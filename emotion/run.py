@@ -14,6 +14,7 @@ import torch
 
 from emotion.config import TrainConfig
 from emotion.errors import WeightsError
+from emotion.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ class Run:
     def begin(self, config: TrainConfig, state: TrainState) -> None:
         """Write the settings, and forget what the log says of epochs after the state."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.folder / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
+        write_whole(self.folder / "config.json", json.dumps(dataclasses.asdict(config), indent=1))
         log = self.folder / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        _write_whole(log, "".join(f"{line}\n" for line in lines[: state.epoch]))
+        write_whole(log, "".join(f"{line}\n" for line in lines[: state.epoch]))
 
     def append(self, line: dict[str, Any]) -> None:
         """Add an epoch to log.jsonl."""
@@ -132,9 +133,3 @@ def metadata(config: TrainConfig, metrics: dict[str, Any]) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "commit": commit.stdout.strip() or "unknown",
     }
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

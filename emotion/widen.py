@@ -41,7 +41,7 @@ def widen(saved: Values, wide: FerResNet, rng: torch.Generator) -> Values:
     `auxiliary.`; the result has the same names. Raises ValueError when the blocks differ or a layer has more channels.
     """
     narrow = {key.removeprefix("network."): value for key, value in saved.items()}
-    grown = {name: narrow[name] for name in ("mean", "std") if name in narrow}
+    grown: Values = {name: narrow[name] for name in ("mean", "std") if name in narrow}
     shapes = {name: value.shape for name, value in wide.state_dict().items()}
 
     def layer(

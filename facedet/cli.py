@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,13 +27,18 @@ LOW_SCORE = 0.02
 
 
 class _Group(TyperGroup):
-    """Prints the errors that are meant for users as one line and exits with 2."""
+    """Prints the errors that are meant for users, and those of files, as one line and exits with 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except FacedetError as error:
             typer.echo(f"error: {error}", err=True)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            where = error.filename2 or error.filename
+            typer.echo(f"error: {where}: {error.strerror}" if where else f"error: {error}", err=True)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in TRAIN_EXTRA:
                 raise
@@ -69,9 +75,11 @@ def evaluate(
 ) -> None:
     """AP, AR and the WIDER FACE levels of a detector on one split, with up to 1,000 detections per photo."""
     from facedet.evaluate import evaluate as measure
-    from facedet.gallery import write_gallery
+    from facedet.gallery import prepare_gallery, write_gallery
 
     dataset = _load(data, split)
+    if plots is not None:
+        prepare_gallery(plots)
     engine = load_detector(detector, scale=scale, threads=threads, min_score=min_score)
     with _progress() as progress:
         task = progress.add_task("photos", total=len(dataset))
@@ -92,7 +100,7 @@ def show(
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write.")] = Path("contact_sheet.jpg"),
     split: SplitName = ALL_SPLITS,
     photos: Annotated[int, typer.Option(min=1, help="How many photos.")] = 24,
-    seed: Annotated[int, typer.Option(help="Which photos: a draw with this seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which photos: a draw with this seed.")] = 0,
 ) -> None:
     """A contact sheet of true faces (green; ignored ones grey), to look at before training."""
     from facedet.data import draw

@@ -14,7 +14,7 @@ from rich.table import Table
 from facedet.data.coco import IMAGES_FOLDER, read_coco
 from facedet.data.dataturks import read_dataturks
 from facedet.data.download import DownloadRules
-from facedet.data.prepare import REPORT_FILE, PrepareOptions, PrepareReport, prepare
+from facedet.data.prepare import REPORT_FILE, PrepareOptions, PrepareReport, check_out, prepare
 from facedet.data.raw import RawPhoto
 from facedet.data.voc import read_voc
 from facedet.data.webfaces import read_webfaces
@@ -45,7 +45,7 @@ def dataturks(
     """Dataturks: photos from --images (named as their URL's last part, or by a relative URL), the rest fetched."""
     rules = DownloadRules(workers=workers)
     options = PrepareOptions(images, download, seed, parse_split(split), rules)
-    _run(lambda: read_dataturks(annotations), out, options)
+    _run(lambda: read_dataturks(annotations), out, options, source=annotations)
 
 
 @app.command()
@@ -101,7 +101,7 @@ def webfaces(
 ) -> None:
     """Caltech 10,000 Web Faces; boxes are derived from the landmarks."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
-    _run(lambda: read_webfaces(annotations, images), out, options)
+    _run(lambda: read_webfaces(annotations, images), out, options, source=annotations)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def coco(
     """COCO JSON; a `split` that an image carries is kept."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
     folder = images or annotations.parent / IMAGES_FOLDER
-    _run(lambda: read_coco(annotations, folder, classes=face_class or ["face"]), out, options)
+    _run(lambda: read_coco(annotations, folder, classes=face_class or ["face"]), out, options, source=annotations)
 
 
 def parse_split(text: str) -> tuple[float, float, float]:
@@ -129,7 +129,10 @@ def parse_split(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def _run(read: Callable[[], Sequence[RawPhoto]], out: Path, options: PrepareOptions) -> None:
+def _run(
+    read: Callable[[], Sequence[RawPhoto]], out: Path, options: PrepareOptions, *, source: Path | None = None
+) -> None:
+    check_out(out, source=source)
     raws = read()
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:

@@ -27,7 +27,8 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="The two on compact: bundled (default), none, a file. Else: coco (default), imagenet, none, a file."
+            help="compact and faster_rcnn_compact_fpn: bundled (default), none, a file. _r18_fpn: none (default), "
+            "a file. The others: coco (default), imagenet, a file."
         ),
     ] = None,
     batch_size: Annotated[
@@ -45,7 +46,7 @@ def train(
         int | None,
         typer.Option(help="Steps between measurements, default 500; compact: epochs, default 1, 0 for never."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random. Default 0.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random. Default 0.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     epochs: Annotated[
         int | None,
@@ -160,9 +161,12 @@ def _train_compact(
 ) -> Path:  # fmt: skip
     from facedet.compact_run import run_compact
     from facedet.data.augment import AUGMENTATIONS, CropRecipe
+    from facedet.engines.distributed import asked_size
     from facedet.errors import ConfigError
     from facedet.train import CompactConfig, fine_tuning
 
+    if asked_size() > 1:
+        raise ConfigError(["compact trains in one process; Faster R-CNN by the torchvision engine runs under torchrun"])
     augmentation = given.pop("augmentation", "plain")
     if augmentation not in AUGMENTATIONS:
         raise ConfigError([f"augmentation {augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"])
@@ -186,12 +190,17 @@ def _train_faster_rcnn(
 ) -> Path:  # fmt: skip
     from facedet.engines import detectron2_engine, torchvision_engine
     from facedet.engines.config import ENGINES, FasterRCNNConfig
+    from facedet.engines.detectron2_engine import UNUSED
     from facedet.errors import ConfigError
 
     engine = given.pop("engine", "torchvision")
-    start = "bundled" if model == "faster_rcnn_compact_fpn" else "coco"
+    start = {"faster_rcnn_compact_fpn": "bundled", "faster_rcnn_r18_fpn": "none"}.get(model, "coco")
     config = FasterRCNNConfig(model=model, weights=weights or start, **given)
     faults = config.faults()
+    if engine == "detectron2":
+        faults += [
+            f"--{name.replace('_', '-')}: has no meaning for the detectron2 engine" for name in UNUSED if name in given
+        ]
     if engine not in ENGINES:
         faults.append(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     if faults:

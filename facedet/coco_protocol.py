@@ -32,11 +32,7 @@ def coco_metrics(dataset: FaceDataset, detections: Sequence[Faces]) -> tuple[dic
     detections: one value per photo, in order. A metric without any face to measure (say AP_large) is None.
     Raises MissingExtra without pycocotools.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as e:
-        raise MissingExtra("COCO's AP needs pycocotools: pip install 'crowdmood[train]'") from e
+    COCO, COCOeval = pycocotools_classes()  # noqa: N806
     if not len(dataset):
         return dict.fromkeys(_names()), {}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -49,6 +45,16 @@ def coco_metrics(dataset: FaceDataset, detections: Sequence[Faces]) -> tuple[dic
         run.accumulate()
     precision = run.eval["precision"][:, :, 0, :, 0]  # [IoU, recall, area]
     return _summary(precision, run.eval["recall"][:, 0, :, 0]), _curves(precision[:, :, 0], run.params.recThrs)
+
+
+def pycocotools_classes() -> tuple[Any, Any]:
+    """pycocotools' COCO and COCOeval. Raises MissingExtra without it."""
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as e:
+        raise MissingExtra("COCO's AP needs pycocotools: pip install 'crowdmood[train]'") from e
+    return COCO, COCOeval
 
 
 def _names() -> list[str]:

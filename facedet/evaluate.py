@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics
+from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics, pycocotools_classes
 from facedet.data.coco import FaceDataset
 from facedet.errors import ConfigError
 from facedet.faces import Faces
 from facedet.operating_point import OperatingPoint, match_all, operating_point
-from facedet.wider_protocol import load_wider_truth, wider_ap
+from facedet.wider_protocol import WiderPhoto, load_wider_truth, photos_of, wider_ap
 
 PROTOCOLS = ("coco", "wider")
+
+Measured = tuple[dict[str, float | None], Mapping[str, npt.NDArray[np.float64]], int]
+"""Metrics, curves and the number of faces that count."""
 
 
 class Detector(Protocol):
@@ -76,10 +80,10 @@ def evaluate(
     protocol: "coco", or "wider", which needs WIDER's `ground_truth` folder beside the data set's images and counts
     the photos present only.
     on_photo: called with the number of photos done. For full curves give the detector a low score threshold.
-    Raises ConfigError for an unknown protocol, DataError for photos that cannot be read or have another size than their
-    annotation says.
+    Raises, before the first photo, ConfigError for an unknown protocol, DataError without WIDER's truth, MissingExtra;
+    then DataError for a photo that cannot be read or has another size than its annotation says.
     """
-    _check_protocol(protocol)
+    ready = _ready(dataset, protocol)
     start = perf_counter()
     detections = []
     for done, photo in enumerate(dataset.photos, 1):
@@ -87,7 +91,7 @@ def evaluate(
         if on_photo:
             on_photo(done)
     ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
-    metrics, curves, faces = measure(dataset, detections, protocol)
+    metrics, curves, faces = ready(detections)
     name = str(getattr(detector, "name", type(detector).__name__))
     scale = str(getattr(detector, "test_scale", "native"))
     return Evaluation(
@@ -97,26 +101,32 @@ def evaluate(
     )  # fmt: skip
 
 
-def measure(
-    dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco"
-) -> tuple[dict[str, float | None], Mapping[str, npt.NDArray[np.float64]], int]:
+def measure(dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco") -> Measured:
     """Metrics, curves and the number of faces that count, for detections that are already there.
 
     Raises DataError for detections on a photo of another size than its annotation says.
     """
-    _check_protocol(protocol)
+    ready = _ready(dataset, protocol)
     if len(detections) != len(dataset):
         raise ValueError(f"detections: expected one per photo, {len(dataset)}, got {len(detections)}")
     for photo, faces in zip(dataset.photos, detections, strict=True):
         photo.check_size(faces.image_size_wh)
+    return ready(detections)
+
+
+def _ready(dataset: FaceDataset, protocol: str) -> Callable[[Sequence[Faces]], Measured]:
+    """The measurement of detections, once all that it needs is there; errors as in `evaluate`."""
+    if protocol not in PROTOCOLS:
+        raise ConfigError([f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"])
     if protocol == "coco":
-        return (*coco_metrics(dataset, detections), dataset.face_count)
+        pycocotools_classes()
+        return lambda detections: (*coco_metrics(dataset, detections), dataset.face_count)
     truth = load_wider_truth(dataset.images_dir.parent / "ground_truth")
+    photos_of(truth, [photo.name for photo in dataset.photos])
+    return partial(_measure_wider, truth, dataset)
+
+
+def _measure_wider(truth: Mapping[str, WiderPhoto], dataset: FaceDataset, detections: Sequence[Faces]) -> Measured:
     results = wider_ap(truth, {p.name: d for p, d in zip(dataset.photos, detections, strict=True)})
     metrics: dict[str, float | None] = {level: r.ap if r.faces else None for level, r in results.items()}
     return metrics, {level: r.curve for level, r in results.items()}, results["hard"].faces
-
-
-def _check_protocol(protocol: str) -> None:
-    if protocol not in PROTOCOLS:
-        raise ConfigError([f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ from facedet.operating_point import Match, match_all
 TILES = 36
 TILE_PX = 200
 PHOTO_TILE_PX = 400
+
+
+def prepare_gallery(folder: str | Path) -> None:
+    """Make the folder before the work that fills it. Raises MissingExtra without matplotlib, OSError."""
+    _matplotlib_classes()
+    Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def write_gallery(evaluation: Evaluation, dataset: FaceDataset, folder: str | Path) -> list[Path]:
@@ -41,11 +48,7 @@ def write_gallery(evaluation: Evaluation, dataset: FaceDataset, folder: str | Pa
 
 def plot_curves(evaluation: Evaluation, path: Path) -> None:
     """Precision over recall, a line per level or IoU. Raises MissingExtra without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingExtra("plots need matplotlib: pip install 'crowdmood[train]'") from e
+    FigureCanvasAgg, Figure = _matplotlib_classes()  # noqa: N806
     figure = Figure(figsize=(6, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -57,6 +60,15 @@ def plot_curves(evaluation: Evaluation, path: Path) -> None:
     if evaluation.curves:
         axes.legend(loc="lower left")
     figure.savefig(str(path), dpi=120)
+
+
+def _matplotlib_classes() -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingExtra("plots need matplotlib: pip install 'crowdmood[train]'") from e
+    return FigureCanvasAgg, Figure
 
 
 Spot = tuple[int, npt.NDArray[np.float32], str]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 
+from facedet.data.whole_file import write_whole
 from facedet.errors import ConfigError, WeightsError
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/detectron2"
@@ -59,7 +60,7 @@ def fetch_zoo_file(model: str, kind: str, *, zoo_url: str = ZOO_URL, cache: Path
     note = target.with_name(target.name + ".sha256")
     if not target.is_file() or not note.is_file():
         _download(f"{zoo_url}/{entry.path}", target, entry.md5_prefix)
-        note.write_text(_digest(target, "sha256") + "\n", encoding="utf-8")
+        write_whole(note, _digest(target, "sha256") + "\n")
     elif _digest(target, "sha256") != note.read_text(encoding="utf-8").strip():
         raise WeightsError(f"{target}: changed since it was fetched; delete it to fetch it anew")
     return target
@@ -67,7 +68,7 @@ def fetch_zoo_file(model: str, kind: str, *, zoo_url: str = ZOO_URL, cache: Path
 
 def _download(url: str, target: Path, md5_prefix: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")  # every process of torchrun may be here
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as response:
             response.raise_for_status()

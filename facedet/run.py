@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +11,9 @@ from typing import Any
 
 import torch
 
-from facedet.errors import MissingExtra
+from facedet.data.coco import read_json
+from facedet.data.whole_file import write_whole
+from facedet.errors import DataError, MissingExtra
 
 
 class Run:
@@ -34,7 +35,12 @@ class Run:
             return []
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
-        before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            before = read_json(self.folder / "config.json")
+        except DataError as e:
+            return [f"{e}; the run cannot be resumed without its settings"]
+        if not isinstance(before, dict):
+            return [f"{self.folder / 'config.json'}: expected a run's settings"]
         now = self._settings
         return [
             f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
@@ -45,9 +51,9 @@ class Run:
     def begin(self, step: int) -> None:
         """Write the settings, forget what the log says of later steps, open TensorBoard's file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.folder / "config.json", json.dumps(self._settings, indent=1))
+        write_whole(self.folder / "config.json", json.dumps(self._settings, indent=1))
         kept = [line for line in read_log(self._log) if line["step"] <= step]
-        _write_whole(self._log, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(self._log, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _tensorboard(self.folder, step)
 
     def log(self, line: dict[str, Any]) -> None:
@@ -127,9 +133,3 @@ def _tensorboard(folder: Path, step: int) -> Any:
     except ImportError as e:
         raise MissingExtra("the training log needs tensorboard: pip install 'crowdmood[train]'") from e
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

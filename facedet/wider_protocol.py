@@ -7,7 +7,7 @@ and recall are taken at 1,000 thresholds, and AP is the area under the envelope 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,15 +77,20 @@ def _photo_truth(boxes_xywh: npt.NDArray[Any], mats: Mapping[str, Any], event: i
 
 def wider_ap(truth: Mapping[str, WiderPhoto], detections: Mapping[str, Faces]) -> dict[str, WiderResult]:
     """AP per level over the photos in `detections` (keys as in `truth`, a suffix is cut off; all must be known)."""
-    keys = {name: str(PurePosixPath(name).with_suffix("")) for name in detections}
-    unknown = [name for name, key in keys.items() if name not in truth and key not in truth]
-    if unknown:
-        raise DataError(f"{len(unknown)} photos are not in WIDER FACE's truth, the first is {unknown[0]}")
-    photos = [truth[name] if name in truth else truth[keys[name]] for name in detections]
+    photos = photos_of(truth, detections)
     scores = _stretch([faces.scores.astype(np.float64) for faces in detections.values()])
     boxes = [faces.boxes_xyxy.astype(np.float64) for faces in detections.values()]
     overlaps = [_iou(found, photo.boxes_xyxy) for found, photo in zip(boxes, photos, strict=True)]
     return {level: _level_ap([p.counted[level] for p in photos], overlaps, scores) for level in LEVELS}
+
+
+def photos_of(truth: Mapping[str, WiderPhoto], names: Iterable[str]) -> list[WiderPhoto]:
+    """The truth of each photo, whose name may have a suffix. Raises DataError when there is none."""
+    keys = {name: name if name in truth else str(PurePosixPath(name).with_suffix("")) for name in names}
+    unknown = [name for name, key in keys.items() if key not in truth]
+    if unknown:
+        raise DataError(f"{len(unknown)} photos are not in WIDER FACE's truth, the first is {unknown[0]}")
+    return [truth[key] for key in keys.values()]
 
 
 def _stretch(scores: Sequence[FloatArray]) -> list[FloatArray]:

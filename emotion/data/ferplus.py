@@ -25,14 +25,22 @@ def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[
     Votes for "unknown" and "NF" (no face) are left out; an image without votes has a row of zeros.
     The file has the ten choices and either a column `file`, or Microsoft's `Usage` and `Image name`: fer2013new.csv has
     a line for every line of fer2013.csv, and so belongs to names that were read from there.
-    Raises DataError when columns are missing or a vote is no number.
+    Raises DataError when the file cannot be read, columns are missing or a vote is no number.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file; expected FER+ votes as CSV")
-    row_of = {name: i for i, name in enumerate(names)}
     votes = np.zeros((len(names), len(FERPLUS_CLASSES)), np.float32)
-    with path.open(newline="") as file:
+    try:
+        _read_votes(path, {name: i for i, name in enumerate(names)}, votes)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: damaged, or not FER+ votes as CSV: {error}") from None
+    return votes
+
+
+def _read_votes(path: Path, row_of: dict[str, int], votes: npt.NDArray[np.float32]) -> None:
+    """Put the votes of the file into the rows of their names."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
         by_line = {"Usage", "Image name"} <= columns
@@ -47,7 +55,6 @@ def load_ferplus_votes(path: str | Path, names: tuple[str, ...]) -> npt.NDArray[
                 votes[index] = [float(row[c]) for c in FERPLUS_CLASSES]
             except (TypeError, ValueError):
                 raise DataError(f"{path}:{reader.line_num}: expected a number of votes in every column") from None
-    return votes
 
 
 def ferplus_majority(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

@@ -122,7 +122,7 @@ def load_coco(json_path: str | Path, images_dir: str | Path, *, split: str | Non
                 x, y, w, h = a["bbox"]
                 boxes[a["image_id"]].append(([x, y, x + w, y + h], bool(a.get("iscrowd", 0))))
         photos = [_photo(image, boxes[image["id"]], images_dir) for image in images]
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
     name = json_path.parent.name + (f"/{split}" if split else "")
     return FaceDataset(name, images_dir, tuple(sorted(photos, key=lambda p: p.name)))
@@ -155,7 +155,7 @@ def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collect
             )
             for image in document["images"]
         ]
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
 
 
@@ -177,7 +177,7 @@ def _present(folder: Path, name: str) -> Path | None:
 def read_json(path: Path) -> Any:
     """The parsed file; DataError with the path when it is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise DataError(f"{path}: cannot read: {e.strerror}") from e
     except ValueError as e:

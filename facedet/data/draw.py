@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
 Image = npt.NDArray[np.uint8]
@@ -95,11 +96,13 @@ def contact_sheet(tiles: Sequence[Image], *, columns: int = 6) -> Image:
 
 def write_image(path: Path, image: Image) -> None:
     """Write by the suffix of `path`; DataError when the suffix or the folder cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         good, data = cv2.imencode(path.suffix, image)
     except cv2.error as e:
         raise DataError(f"{path}: expected a suffix of an image format, such as .jpg") from e
     if not good:
         raise DataError(f"{path}: the image could not be encoded")
-    path.write_bytes(data.tobytes())
+    try:
+        write_whole(path, data.tobytes())
+    except OSError as e:
+        raise DataError(f"{path}: cannot be written: {e.strerror}") from e

@@ -77,7 +77,8 @@ def _splits(path: str | Path) -> set[str]:
     source = path / ANNOTATIONS_FILE if path.is_dir() else path
     if source.is_file():
         document = read_json(source)
-        images = document.get("images", []) if isinstance(document, dict) else []
+        images = document.get("images") if isinstance(document, dict) else None
+        images = images if isinstance(images, list) else []
         return {str(image["split"]) for image in images if isinstance(image, dict) and "split" in image}
     return {name for name in SPLITS if (path / f"wider_face_{name}_bbx_gt.txt").is_file()}
 

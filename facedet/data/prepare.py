@@ -26,6 +26,7 @@ from facedet.data.coco import (
 from facedet.data.download import DownloadRules, download_all, sha256_of
 from facedet.data.images import read_photo
 from facedet.data.raw import RawPhoto, inside, locate_photos
+from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
 REPORT_FILE = "report.json"
@@ -69,6 +70,7 @@ def prepare(
     """
     options, out = options or PrepareOptions(), Path(out)
     split_of("", fractions=options.fractions)
+    check_out(out)
     folder = out / IMAGES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     raws, counts = unique_names(raws)
@@ -89,11 +91,23 @@ def prepare(
         )
     splits = {r.name: r.split or split_of(r.name, seed=options.seed, fractions=options.fractions) for r in raws}
     dataset = FaceDataset(out.name, folder, tuple(sorted(photos, key=lambda p: p.name)))
-    write_coco(dataset, out / ANNOTATIONS_FILE, splits=splits)
     sums = {p.name: sha256_of(p.path) for p in dataset.photos}
     report = PrepareReport(dict(sorted(counts.items())), _split_counts(dataset, splits), left_out, dead, sums)
-    (out / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    # The report first: it marks the annotations beside it as this function's own, to be written anew.
+    write_whole(out / REPORT_FILE, json.dumps(asdict(report), indent=1))
+    write_coco(dataset, out / ANNOTATIONS_FILE, splits=splits)
     return report
+
+
+def check_out(out: Path, *, source: Path | None = None) -> None:
+    """Raises DataError when `out` holds annotations that are not `prepare`'s, or that are the `source` itself."""
+    target = out / ANNOTATIONS_FILE
+    if not target.exists():
+        return
+    if source is not None and source.exists() and target.samefile(source):
+        raise DataError(f"{target}: would be overwritten while it is read: expected another folder to write")
+    if not (out / REPORT_FILE).is_file():
+        raise DataError(f"{target}: is there already, without the {REPORT_FILE} of an earlier run: not overwritten")
 
 
 def unique_names(raws: Sequence[RawPhoto]) -> tuple[list[RawPhoto], Counter[str]]:

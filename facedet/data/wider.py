@@ -47,7 +47,12 @@ def _list_file(folder: Path) -> Path:
 
 def read_bbx_gt(path: str | Path) -> Iterator[tuple[str, list[list[int]]]]:
     """Yield (photo name, rows of ten integers). A photo without faces has one row of zeros, which is left out."""
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except OSError as e:
+        raise DataError(f"{path}: cannot read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: expected UTF-8 text: {e}") from e
     at = 0
     while at < len(lines):
         name = lines[at]
@@ -59,6 +64,8 @@ def read_bbx_gt(path: str | Path) -> Iterator[tuple[str, list[list[int]]]]:
             rows = [[int(v) for v in line.split()] for line in lines[at + 2 : at + 2 + max(count, 1)]]
             if any(len(row) <= INVALID_COLUMN for row in rows) or len(rows) < count:
                 raise ValueError("too few rows or columns")
+            if len({len(row) for row in rows}) > 1:
+                raise ValueError("rows of unequal length")
         except (ValueError, IndexError) as e:
             raise DataError(f"{path}: line {at + 2}: expected a count and that many rows for {name}: {e}") from e
         yield name, rows[:count]

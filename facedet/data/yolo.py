@@ -55,15 +55,24 @@ def _label_file(photo: Path, root: Path, folder: Path) -> Path | None:
 
 def _read_labels(path: Path) -> list[tuple[int, list[float]]]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
             values = [float(v) for v in line.split()]
             found.append((int(values[0]), _corners(values[1:])))
-        except (ValueError, IndexError) as e:
+        except (ValueError, IndexError, OverflowError) as e:
             raise DataError(f"{path}: line {number}: expected `class cx cy w h`, got {line.strip()[:60]!r}") from e
     return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as e:
+        raise DataError(f"{path}: cannot read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: expected UTF-8 text: {e}") from e
 
 
 def _corners(values: list[float]) -> list[float]:
@@ -91,7 +100,7 @@ def _face_ids(folder: Path, classes: set[str]) -> set[int] | None:
 def _class_names(folder: Path) -> dict[int, str] | None:
     for name in NAME_FILES:
         if (folder / name).is_file():
-            return dict(enumerate((folder / name).read_text(encoding="utf-8-sig").split("\n")))
+            return dict(enumerate(_text(folder / name).split("\n")))
     files = sorted([*folder.glob("data.y*ml"), *folder.glob("dataset.y*ml")])
     if not files:
         return None
@@ -100,7 +109,7 @@ def _class_names(folder: Path) -> dict[int, str] | None:
     except ImportError as e:
         raise MissingExtra("data.yaml needs PyYAML: pip install 'crowdmood[train]'") from e
     try:
-        document: Any = yaml.safe_load(files[0].read_text(encoding="utf-8-sig"))
+        document: Any = yaml.safe_load(_text(files[0]))
         names = document["names"]
         return {int(i): str(n) for i, n in (names.items() if isinstance(names, dict) else enumerate(names))}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as e:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facedet.engines.distributed import asked_size
+from facedet.model_zoo import ZOO
 from facedet.models.faster_rcnn import FASTER_RCNNS, PRESETS
 from facedet.models.resnet import NORMS
 from facedet.run import plain
@@ -19,14 +20,15 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 class FasterRCNNConfig:
     """One run. Defaults are Detectron2's schedule for two photos per step.
 
-    weights: "coco", "imagenet", "none" or a .pth or .pkl file; of faster_rcnn_compact_fpn "bundled", "none" or any of
-    these files or an .onnx file of `compact`. freeze_at: first backbone stages that do not learn, 0 to 5; None means 2,
-    or 0 for "none". batch_size: photos per step over all processes. lr_drops: shares of the run
-    after which the rate is divided by 10. clip_norm: of the whole gradient, 0 for none. short_px: short sides of
-    photos in training, one drawn each time, unless the long one would pass long_px. crop_px: train on square crops
-    of this side instead, drawn as in facedet.data.augment; 0 for whole photos. light: strength of changes of light
-    and colour, in [0, 1]. test_short_px, test_long_px: the scale at which is measured. eval_every and log_every: in
-    steps. patience: measurements without a better AP before stopping, 0 for never. norm: of faster_rcnn_r18_fpn.
+    weights: "coco" or "imagenet" where the zoo has them (model_zoo.ZOO), "none" or a .pth or .pkl file; of
+    faster_rcnn_compact_fpn "bundled", "none" or any of these files or an .onnx file of `compact`. freeze_at: first
+    backbone stages that do not learn, 0 to 5; None means 2, or 0 for "none". batch_size: photos per step over all
+    processes. lr_drops: shares of the run after which the rate is divided by 10. clip_norm: of the whole gradient, 0
+    for none. short_px: short sides of photos in training, one drawn each time, unless the long one would pass long_px.
+    crop_px: train on square crops of this side instead, drawn as in facedet.data.augment; 0 for whole photos. light:
+    strength of changes of light and colour, in [0, 1]. test_short_px, test_long_px: the scale at which is measured.
+    eval_every and log_every: in steps. patience: measurements without a better AP before stopping, 0 for never. norm:
+    of faster_rcnn_r18_fpn.
     """
 
     model: str = "faster_rcnn_x101_fpn"
@@ -61,7 +63,8 @@ class FasterRCNNConfig:
 
     def _names(self) -> list[tuple[bool, str]]:
         on_compact = self.model == "faster_rcnn_compact_fpn"
-        names = ("bundled", "none") if on_compact else ("coco", "imagenet", "none")
+        in_zoo = [kind for model, kind in ZOO if model == self.model or self.model not in FASTER_RCNNS]
+        names = (*(["bundled"] if on_compact else dict.fromkeys(in_zoo)), "none")
         suffixes = (".pth", ".pkl", *((".onnx",) if on_compact else ()))
         a_file = Path(self.weights).suffix in suffixes
         return [
@@ -107,6 +110,7 @@ class FasterRCNNConfig:
             (self.eval_every >= 1, f"eval_every {self.eval_every}: expected at least 1"),
             (self.log_every >= 1, f"log_every {self.log_every}: expected at least 1"),
             (self.patience >= 0, f"patience {self.patience}: expected at least 0"),
+            (0 <= self.seed < 2**63, f"seed {self.seed}: expected 0 to below 2**63"),
         ]
 
     def _sizes(self) -> list[tuple[bool, str]]:

@@ -1,7 +1,8 @@
 """Fine-tune Faster R-CNN by Detectron2's own trainer, for comparison: the same settings, data and checkpoints.
 
-What stays Detectron2's own: its augmentation (scale and flip; `light` and `crop_px` are not used), its clipping, which
-bounds each parameter's gradient and not the whole, and faces marked to be ignored, which it treats as background.
+What stays Detectron2's own: its augmentation (scale and flip; `light` and `crop_px` are not used), its log, that it
+never stops early, its clipping, which bounds each parameter's gradient and not the whole, and faces marked to be
+ignored, which it treats as background.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ZOO_CONFIGS = {
     "faster_rcnn_r18_fpn": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
 }
 NORM_NAMES = {"frozen_bn": "FrozenBN", "bn": "BN", "gn": "GN"}
+UNUSED = ("crop_px", "log_every", "patience")
+"""Settings that Detectron2's trainer does not know."""
 TRAIN, VAL = "facedet_train", "facedet_val"
 
 

@@ -16,7 +16,7 @@ from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import Team, team
 from facedet.engines.learner import Learner, empty_model, peak_memory_mib, start_model
 from facedet.engines.samples import Sample, Samples
-from facedet.errors import ConfigError
+from facedet.errors import ConfigError, WeightsError
 from facedet.evaluate import evaluate
 from facedet.run import Run, environment
 
@@ -61,7 +61,8 @@ def train(
         if crew.leads:
             run.begin(progress.step)
         started, window = time.perf_counter(), Window()
-        for step, samples in _prefetched(Samples(data.photos, config), progress.step, config.steps, crew):
+        end = progress.step if _is_patience_used_up(config, progress) else config.steps
+        for step, samples in _prefetched(Samples(data.photos, config), progress.step, end, crew):
             window.add(learner.learn(samples, step))
             progress = dataclasses.replace(progress, step=step + 1)
             if crew.leads and progress.step % config.log_every == 0:
@@ -72,9 +73,13 @@ def train(
             if progress.step % config.eval_every == 0 or progress.step == config.steps:
                 progress = crew.share(_measure(learner, val, run, progress, report) if crew.leads else None)
                 started, window = time.perf_counter(), Window()
-                if 0 < config.patience <= progress.without_gain:
+                if _is_patience_used_up(config, progress):
                     break
     return run.best
+
+
+def _is_patience_used_up(config: FasterRCNNConfig, progress: Progress) -> bool:
+    return 0 < config.patience <= progress.without_gain
 
 
 class Window:
@@ -104,12 +109,19 @@ def _begin(config: FasterRCNNConfig, run: Run, crew: Team, notice: Callable[[str
     model = empty_model(config)
     load_into(model, saved, strict=True)
     learner = Learner(model, config, crew)
-    learner.restore(saved.rest)
-    return learner, Progress(**saved.rest["progress"])
+    try:
+        learner.restore(saved.rest)
+        return learner, Progress(**saved.rest["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise WeightsError(
+            f"{run.last}: expected a run's last checkpoint, to go on with: {type(e).__name__} {e}"
+        ) from e
 
 
 def _prefetched(samples: Samples, start: int, end: int, crew: Team) -> Iterator[tuple[int, list[Sample]]]:
     """Each step with its samples, the next ones being read meanwhile."""
+    if start == end:
+        return
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(samples.of_step, start, rank=crew.rank, team_size=crew.size)
         for step in range(start, end):

@@ -131,6 +131,36 @@ def test_errors_are_one_line_with_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+def test_files_that_cannot_be_written_are_errors_of_one_line(prepared: Path, tmp_path: Path) -> None:
+    a_file = prepared / "annotations.json"
+    for words, message in (
+        (("evaluate", "--detector", "haar", "--data", prepared, "--plots", a_file), f"error: {a_file}: File exists"),
+        (("audit", prepared, "--detector", "haar", "--propose", a_file / "p.json"), f"error: {a_file}: File exists"),
+        (("show", prepared, "--out", a_file / "x.png"), f"error: {a_file / 'x.png'}: cannot be written: File exists"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].startswith(message)
+    assert len(json.loads(a_file.read_text())["images"]) == 4
+
+
+def test_prepare_does_not_overwrite_what_is_not_its_own(prepared: Path, tmp_path: Path) -> None:
+    words = ("prepare", "dataturks", tmp_path / "f.json", "--images", tmp_path / "photos", "--out", prepared)
+    assert run(*words).exit_code == 0
+    before = (prepared / "annotations.json").read_bytes()
+    itself = run("prepare", "coco", prepared / "annotations.json", "--out", prepared)
+    assert "annotations.json: would be overwritten while it is read: expected another folder" in itself.stderr
+    (prepared / "report.json").unlink()
+    assert "annotations.json: is there already, without the report.json" in run(*words).stderr
+    assert (prepared / "annotations.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("show", "x", "--seed", "-1"), ("train", "--model", "compact", "--seed", "-1")])
+def test_a_seed_below_zero_is_refused(words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert (result.exit_code, "-1 is not in the range x>=0" in result.stderr) == (2, True)
+
+
 def test_unknown_names_are_errors(prepared: Path) -> None:
     assert "detector 'hare'" in run("evaluate", "--detector", "hare", "--data", prepared).stderr
     assert (

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from facedet.checkpoint import read_checkpoint, save_checkpoint
+from facedet.cli import app
 from facedet.compact_run import initial_weights
 from facedet.data.coco import FaceDataset, Photo
 from facedet.detectors import load_detector
@@ -24,8 +26,9 @@ from facedet.engines.distributed import Team
 from facedet.engines.learner import Learner, empty_model
 from facedet.engines.samples import Samples, change_light, whole_photo
 from facedet.engines.torchvision_engine import Progress, train
-from facedet.errors import ConfigError, MissingExtra, TrainingDiverged
-from facedet.run import read_log
+from facedet.errors import ConfigError, MissingExtra, TrainingDiverged, WeightsError
+from facedet.models.faster_rcnn import FASTER_RCNNS
+from facedet.run import plain, read_log
 from tests.facedet.drawn_faces import drawn_dataset
 
 TINY = FasterRCNNConfig(
@@ -48,6 +51,7 @@ def test_all_faults_are_reported_at_once(photos: FaceDataset, tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         train(config, FaceDataset("none", tmp_path, ()), None, tmp_path / "run")
     text = " | ".join(caught.value.faults)
+    assert tiny(seed=-1).faults() == ["seed -1: expected 0 to below 2**63"]
     for part in ("'yolo'", "absent.pth: no such file", "lr -1", "short_px []", "clip_norm -1", "int8", "lr_drops [2]"):
         assert part in text
     assert "no photos" in text
@@ -64,6 +68,34 @@ def test_rate_warms_up_and_drops() -> None:
     config = tiny(steps=1000, lr=1.0, warmup_steps=100)
     rates = [config.rate(step) for step in (0, 50, 100, 699, 700, 899, 900)]
     assert rates == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "fault"),
+    [
+        ("faster_rcnn_r18_fpn", "coco", "expected none, or a file: .pth, .pkl"),
+        ("faster_rcnn_r18_fpn", "imagenet", "expected none, or a file: .pth, .pkl"),
+        ("faster_rcnn_r50_fpn", "bundled", "expected coco, imagenet, none, or a file: .pth, .pkl"),
+        ("faster_rcnn_compact_fpn", "coco", "expected bundled, none, or a file: .pth, .pkl, .onnx"),
+    ],
+)
+def test_weights_that_there_are_none_of_for_a_model(model: str, weights: str, fault: str) -> None:
+    assert tiny(model=model, weights=weights).faults() == [f"weights {weights!r} for {model}: {fault}"]
+
+
+def test_every_model_has_a_default_start_that_can_work(tmp_path: Path) -> None:
+    words = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--model"]
+    for model in FASTER_RCNNS:
+        assert "expected a folder with annotations.json" in CliRunner().invoke(app, [*words, model]).stderr
+    given = ["--engine", "detectron2", "--patience", "2", "--crop-px", "64"]
+    refused = CliRunner().invoke(app, [*words, "faster_rcnn_r18_fpn", *given]).stderr
+    assert "--crop-px: has no meaning for the detectron2 engine; --patience: has no meaning for" in refused
+
+
+def test_compact_does_not_train_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", "x", "--model", "compact"])
+    assert (result.exit_code, "error: compact trains in one process" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("weights", "freeze_at", "expected"), [("coco", None, 2), ("none", None, 0), ("none", 3, 3)])
@@ -183,7 +215,25 @@ def test_early_stopping_and_the_best_checkpoint(
     monkeypatch.setattr(torchvision_engine, "evaluate", lambda detector, data: Measured())
     best = train(tiny(steps=9, eval_every=1, patience=2), photos, photos, tmp_path / "run")
     assert read_checkpoint(best).about["step"] == 2
-    assert read_checkpoint(tmp_path / "run" / "model_last.pth").about["step"] == 4
+    last = tmp_path / "run" / "model_last.pth"
+    assert read_checkpoint(last).about["step"] == 4
+    stopped = tiny(steps=9, eval_every=1, patience=2)
+    assert train(stopped, photos, photos, tmp_path / "run", resume=True) == best
+    assert read_checkpoint(last).about["step"] == 4
+
+    (tmp_path / "run" / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"config\.json: expected a run's settings"):
+        train(stopped, photos, photos, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"config\.json: cannot read: .* the run cannot be resumed without"):
+        train(stopped, photos, photos, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "config.json").write_text(json.dumps(plain(stopped)))
+    last.write_bytes(best.read_bytes())
+    with pytest.raises(WeightsError, match=r"model_last\.pth: expected a run's last checkpoint.*KeyError 'optimizer'"):
+        train(stopped, photos, photos, tmp_path / "run", resume=True)
+    last.write_bytes(best.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"model_last\.pth: refused"):
+        train(stopped, photos, photos, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

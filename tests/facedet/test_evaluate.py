@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,9 +16,10 @@ import pytest
 from facedet.data.coco import FaceDataset, Photo
 from facedet.data.images import read_photo
 from facedet.data.wider import load_wider
-from facedet.errors import ConfigError, DataError
+from facedet.errors import ConfigError, DataError, MissingExtra
 from facedet.evaluate import evaluate, measure
 from facedet.faces import Faces
+from facedet.gallery import prepare_gallery
 from tests.facedet.test_wider_protocol import write_mats
 
 SIZE = (640, 480)
@@ -165,6 +168,39 @@ def test_wider_protocol_without_ground_truth(tmp_path: Path) -> None:
         mat.unlink()
     with pytest.raises(DataError, match="not WIDER FACE's ground_truth folder"):
         evaluate(Fixed(), load_wider(folder), "wider")
+
+
+class Forbidden:
+    """A detector that must not be asked."""
+
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
+        raise AssertionError("asked before all that the measurement needs was there")
+
+
+def test_what_the_measurement_needs_is_looked_for_before_the_first_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wider_folder(tmp_path / "dev")
+    data = load_wider(folder)
+    other = replace(data, photos=(replace(data.photos[0], name="0--Parade/other.jpg"),))
+    with pytest.raises(DataError, match=r"1 photos are not in WIDER FACE's truth, the first is 0--Parade/other\.jpg"):
+        evaluate(Forbidden(), other, "wider")
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(MissingExtra, match="COCO's AP needs pycocotools"):
+        evaluate(Forbidden(), data)
+    for mat in (folder / "ground_truth").iterdir():
+        mat.unlink()
+    with pytest.raises(DataError, match="not WIDER FACE's ground_truth folder"):
+        evaluate(Forbidden(), data, "wider")
+
+
+def test_plots_are_made_ready_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_gallery(tmp_path / "plots")
+    assert (tmp_path / "plots").is_dir()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match="plots need matplotlib"):
+        prepare_gallery(tmp_path / "others")
+    assert not (tmp_path / "others").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,8 @@ import pytest
 
 from facedet.data.coco import load_coco, read_coco
 from facedet.data.dataturks import read_dataturks, read_records
+from facedet.data.images import read_photo
+from facedet.data.load import load_data, load_training
 from facedet.data.raw import name_of_url
 from facedet.data.voc import read_voc
 from facedet.data.webfaces import read_webfaces
@@ -412,6 +419,53 @@ def test_webfaces_bad_files(tmp_path: Path, text: str, message: str) -> None:
 def test_webfaces_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         read_webfaces(tmp_path / "none.txt", tmp_path)
+
+
+# Files of another kind than they should be
+
+
+def write_huge_png(path: Path) -> None:
+    """A few bytes that claim 40,000 x 40,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read", "message"),
+    [
+        ("a.txt", b"\xff\xfe\x00", read_yolo, "expected UTF-8 text"),
+        ("a.txt", b"1e400 0 0 1 1", read_yolo, "line 1: expected `class cx cy w h`"),
+        ("classes.txt", b"\xff\xfe\x00", read_yolo, "expected UTF-8 text"),
+        ("data.yaml", b"names: [\xff]", read_yolo, "expected UTF-8 text"),
+        ("wider_face_val_bbx_gt.txt", b"\xff\xfe\x00", read_wider, "expected UTF-8 text"),
+        (
+            "wider_face_val_bbx_gt.txt",
+            b"e/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n1 2 3 4 0 0 0 0 0\n",
+            read_wider,
+            "line 2: expected a count and that many rows for e/a.jpg: rows of unequal length",
+        ),
+        (
+            "images/e/huge.png",
+            write_huge_png,
+            lambda f: read_photo(f / "images/e/huge.png"),
+            "at most 2\\*\\*30 pixels",
+        ),
+        ("annotations.json", b'{"images": ["a", 3], "annotations": []}', partial(load_data, split="val"), "not COCO"),
+        ("annotations.json", b'{"images": null, "annotations": []}', lambda f: load_training([f]), "not COCO"),
+    ],
+)
+def test_files_of_another_kind_are_named(
+    tmp_path: Path, name: str, content: Any, read: Callable[[Path], object], message: str
+) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2")
+    if callable(content):
+        content(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: .*{message}"):
+        read(tmp_path)
 
 
 # COCO

@@ -6,7 +6,6 @@ import json
 import re
 import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -424,11 +423,11 @@ def test_webfaces_without_a_file(tmp_path: Path) -> None:
 # Files of another kind than they should be
 
 
-def write_huge_png(path: Path) -> None:
+def write_huge_photo(path: Path) -> None:
     """A few bytes that claim 40,000 x 40,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+    header = struct.pack("<IiiHHIIiiII", 40, 40_000, 40_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    path.write_bytes(b"BM" + struct.pack("<III", 54, 0, 54) + header + bytes(64))
 
 
 @pytest.mark.parametrize(
@@ -446,9 +445,9 @@ def write_huge_png(path: Path) -> None:
             "line 2: expected a count and that many rows for e/a.jpg: rows of unequal length",
         ),
         (
-            "images/e/huge.png",
-            write_huge_png,
-            lambda f: read_photo(f / "images/e/huge.png"),
+            "images/e/huge.bmp",
+            write_huge_photo,
+            lambda f: read_photo(f / "images/e/huge.bmp"),
             "at most 2\\*\\*30 pixels",
         ),
         ("annotations.json", b'{"images": ["a", 3], "annotations": []}', partial(load_data, split="val"), "not COCO"),

@@ -200,3 +200,17 @@ def test_ferplus_faults(tmp_path: Path, content: str | None, message: str) -> No
         path.write_text(content)
     with pytest.raises(DataError, match=message):
         load_ferplus_votes(path, ("a",))
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff\xfe", b"file,g\xeane\n", None])
+def test_a_file_that_is_no_csv_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "votes.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=r"votes\.csv: damaged, or not FER\+ votes as CSV: "):
+        load_ferplus_votes(path, ("a",))
+
+
+def test_votes_with_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = write_votes(tmp_path / "votes.csv", ("a",), ["fear"])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_ferplus_votes(path, ("a",)).sum() == 10

@@ -17,6 +17,7 @@ from emotion.checkpoint import load_checkpoint
 from emotion.cli import app
 from emotion.config import TrainConfig
 from emotion.config_file import read_settings
+from emotion.data import load_fer2013
 from emotion.data.augment import Augmentation
 from emotion.learner import build_learner
 from emotion.presets import KERAS
@@ -38,9 +39,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def earlier(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of fer_resnet with a second head."""
     run = tmp_path_factory.mktemp("runs") / "earlier"
-    votes = write_votes(run.parent / "votes.csv", ("a",), ["anger"])
+    votes = votes_for(data, run.parent / "votes.csv")
     train(SMALL, data, run, ferplus=votes)
     return run
+
+
+def votes_for(data: Path, path: Path) -> Path:
+    names = load_fer2013(data, "train").names
+    return write_votes(path, names, ["anger"] * len(names))
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
@@ -247,7 +253,7 @@ def test_faults_of_a_settings_file(tmp_path: Path, content: str | None, message:
 
 
 def test_one_command_names_the_whole_recipe(data: Path, earlier: Path, tmp_path: Path) -> None:
-    votes = write_votes(tmp_path / "votes.csv", ("a",), ["anger"])
+    votes = votes_for(data, tmp_path / "votes.csv")
     words = ["train", "--data", str(data), "--ferplus", str(votes), "--weights", str(earlier / "last.pt")]
     words += ["--epochs", "1", "--batch-size", "7", "--lr", "1.5e-3", "--size", "40", "--augmentation", "mild"]
     result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "a")])

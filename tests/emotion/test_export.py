@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from emotion import EmotionError, WeightsError, load_classifier
+from emotion import ConfigError, EmotionError, WeightsError, load_classifier
 from emotion import export as export_module
 from emotion.checkpoint import load_checkpoint
 from emotion.export import export
@@ -45,6 +45,13 @@ def test_another_input_size(tmp_path: Path, run: Path) -> None:
     checkpoint = load_checkpoint(run)
     expected = probabilities(dataclasses.replace(checkpoint, card=card).logits(FACES))
     assert np.abs(load_classifier(tmp_path / "net.onnx").classify(list(FACES)).probabilities - expected).max() < 2e-3
+
+
+def test_a_size_that_the_network_does_not_take(tmp_path: Path) -> None:
+    run = write_checkpoint(tmp_path / "run", "cnn1").parent
+    with pytest.raises(ConfigError, match="size 40: cnn1 does not take faces of 40 px: expected 48 px, its recipe's"):
+        export(run, tmp_path / "net.onnx", input_size=40)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 def test_half_is_stored_and_computed_in_float32(tmp_path: Path, run: Path) -> None:

@@ -146,6 +146,20 @@ def test_ferplus_targets(data: Path, votes: Path) -> None:
     assert torch.equal(majority.targets, torch.from_numpy(split.labels))
 
 
+def test_votes_of_other_images(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split = load_fer2013(data, "train")
+    config = dataclasses.replace(TINY, labels="ferplus")
+    with pytest.raises(DataError, match=r"a\.csv: no votes for any of the 21 training images, such as 'train/angry/"):
+        training_set(split, config, write_votes(tmp_path / "a.csv", ("line 2",), ["anger"]))
+    training_set(split, config, write_votes(tmp_path / "b.csv", split.names[:18], ["anger"] * 18))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: {tmp_path / 'b.csv'} has votes for 18 of 21 training images (86 %)"
+    ]
+    caplog.clear()
+    training_set(split, config, write_votes(tmp_path / "c.csv", split.names[:19], ["anger"] * 19))
+    assert not caplog.records
+
+
 def test_balance() -> None:
     split = make_split(4).subset(np.arange(28) != 0).subset(np.r_[False, np.ones(26, bool)])
     weighted = training_set(split, dataclasses.replace(TINY, balance="weights"), None)
@@ -174,6 +188,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"model": "knn"}, "model 'knn' is fitted in one go"),
     ({"ferplus_weight": -1.0}, "ferplus_weight -1.0: expected 0 or more"),
     ({"free_upper_at": 1}, "free_upper_at 1: mini_xception has no frozen part"),
+    ({"free_upper_at": 3}, "free_upper_at 3: expected 0 or more, below epochs 3, or the upper part never learns"),
+    ({"free_upper_at": -1}, "free_upper_at -1: expected 0 or more"),
+    ({"weight_decay": -0.1}, "weight_decay -0.1: expected 0 (none) or more"),
+    ({"warmup_epochs": -1.0}, "warmup_epochs -1.0: expected 0 (none) or more"),
+    ({"clip_norm": -5.0}, "clip_norm -5.0: expected 0 (no clipping) or more"),
+    ({"seed": -1}, "seed -1: expected 0 to 4294967295"),
+    ({"model": "cnn1", "size_schedule": ((0.0, 32),)}, "size 32: cnn1 does not take faces of 32 px: expected 48 px"),
+    ({"model": "simple_cnn", "eval_size": 40}, "size 40: simple_cnn does not take faces of 40 px: expected 48 px"),
 ]
 
 

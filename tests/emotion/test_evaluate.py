@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from emotion import EMOTIONS, DataError, load_classifier
 from emotion.calibration import calibrate, expected_calibration_error, fit_temperature
 from emotion.compare import compare, mcnemar
 from emotion.data import FerSplit
-from emotion.evaluate import Predictions, bootstrap_interval, duplicate_images, evaluate, predict
-from emotion.report import write_report
+from emotion.evaluate import (
+    Predictions,
+    bootstrap_interval,
+    confusion_intervals,
+    duplicate_images,
+    evaluate,
+    predict,
+)
+from emotion.report import class_rows, summary_rows, write_report
 from emotion.robustness import CHANGES, robustness
 from emotion.views import probabilities
 from tests.emotion.factories import make_split, write_onnx, write_votes
@@ -82,6 +90,38 @@ def test_interval_of_certainty_is_a_point() -> None:
     assert (high - low) == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 3589), rel=0.1)
 
 
+def test_intervals_of_a_confusion_matrix_are_those_of_resampled_images() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.choice(3, 400, p=[0.6, 0.37, 0.03])
+    chosen = np.where(rng.random(400) < 0.7, labels, rng.integers(0, 3, 400))
+    found = confusion_intervals(metrics.confusion_matrix(labels, chosen, labels=range(4)))
+    draws = []
+    for _ in range(400):
+        i = rng.integers(0, 400, 400)
+        recall, f1 = metrics.precision_recall_fscore_support(labels[i], chosen[i], zero_division=0.0)[1:3]
+        draws.append((recall.mean(), f1.mean(), recall[0]))
+    expected = np.percentile(draws, [2.5, 97.5], axis=0).T
+    for interval, low_high in zip((found.balanced_accuracy, found.macro_f1, found.recall[0]), expected, strict=True):
+        assert interval == pytest.approx(low_high, abs=0.03)
+    assert found.recall[3] is None
+
+
+def test_figures_that_are_certain_have_points_for_intervals() -> None:
+    figures = evaluate(predictions_of([0, 0, 3, 3], [0, 0, 3, 3]), "made@0", split="public")
+    told = figures.to_dict()
+    assert (told["balanced_accuracy_interval"], told["macro_f1_interval"]) == ((1.0, 1.0), (1.0, 1.0))
+    assert [c["recall_interval"] for c in told["per_class"]] == [(1.0, 1.0) if c in (0, 3) else None for c in range(7)]
+    assert class_rows(figures)[1][3:5] == ("1.000", "1.000 to 1.000")
+    assert class_rows(figures)[2][4] == "-"
+    assert ("95 % interval", "1.0000 to 1.0000") in summary_rows(figures)[5:]
+
+
+def test_a_split_of_duplicates_alone_has_no_accuracy_without_them() -> None:
+    predictions = predictions_of([0, 1], [0, 1])
+    figures = evaluate(predictions, "made@0", split="train", train=predictions.split)
+    assert (figures.duplicates, figures.without_duplicates) == (2, None)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.4, 4.0))
 def test_temperature_undoes_a_scaling(scale: float) -> None:
@@ -99,7 +139,7 @@ def test_calibration_lowers_the_error_of_an_overconfident_model() -> None:
     fitted = calibrate(honest * 3, labels)
     assert fitted.ece_before > 0.15
     assert fitted.ece_after < 0.05
-    with pytest.raises(ValueError, match="4 images: expected at least 5"):
+    with pytest.raises(DataError, match="4 images: expected at least 5"):
         calibrate(honest[:4], labels[:4])
 
 

@@ -78,19 +78,19 @@ def read_results(runs: Path) -> list[Reproduction]:
 def markdown_table(results: Sequence[Reproduction], *, earlier: Mapping[str, str] | None = None) -> str:
     """Published and measured figures, the difference, and what had to be chosen; a row for every model.
 
-    earlier: rows of an older table by model. One with the figure of a finished run stays, unless there is another such
-    figure now.
+    earlier: rows of an older table by model. One with a figure stays where there is no result, and one of a finished
+    run where the result is of an unfinished one.
     """
     found = {result.model: result for result in results}
-    measured = {name: row for name, row in (earlier or {}).items() if NOT_TRAINED not in row and STOPPED not in row}
+    measured = {name: row for name, row in (earlier or {}).items() if NOT_TRAINED not in row}
     rows = [
         "| model | published | ours, PublicTest | difference | binary accuracy (recall) | epochs | note |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, published in PUBLISHED.items():
-        result = found.get(name)
-        if name in measured and (result is None or result.stopped_of is not None):
-            rows.append(measured[name])
+        result, row = found.get(name), measured.get(name)
+        if row and (result is None or (result.stopped_of is not None and STOPPED not in row)):
+            rows.append(row)
         else:
             figures = f"{NOT_TRAINED} | - | - | -" if result is None else _figures(published, result)
             rows.append(f"| `{name}` | {published} | {figures} | {NOTES.get(name, '')} |")

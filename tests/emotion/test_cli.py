@@ -68,6 +68,22 @@ def test_export_fits_the_temperature(data: Path, tmp_path: Path) -> None:
     assert "net.onnx: fer_resnet, " in result.stdout
 
 
+def test_export_tells_of_a_size_before_it_measures(data: Path, tmp_path: Path) -> None:
+    run = write_checkpoint(tmp_path / "run", "cnn1").parent
+    words = ["export", str(run), "-o", str(tmp_path / "net.onnx"), "--data", str(data), "--input-size", "24"]
+    result = RUNNER.invoke(app, words)
+    assert (result.exit_code, "error: size 24: cnn1 does not take faces of 24 px" in result.stderr) == (2, True)
+
+
+def test_files_that_cannot_be_had_are_one_line(data: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["evaluate", "--data", str(data), "--weights", str(weights), "--report", str(tmp_path / "file" / "r")]
+    result = RUNNER.invoke(app, words)
+    assert result.exit_code == 2
+    assert f"error: {tmp_path / 'file' / 'r'}" in result.stderr
+    assert result.stderr.rstrip().endswith("Not a directory")
+
+
 def test_help_needs_no_torch() -> None:
     program = "import sys, emotion.cli; print([m for m in ('torch', 'sklearn', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,0 +1,107 @@
+"""`emotion reproduce`: stopped runs, the page that keeps its figures, and what is refused before hours of training."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from typer.testing import CliRunner
+
+from emotion import ConfigError
+from emotion.cli import app
+from emotion.curve import read_log
+from emotion.presets import PRESETS
+from emotion.reproduce import BEGIN, END, Reproduction, markdown_table, read_results, reproduce, write_page
+from emotion.train import train
+from tests.emotion.factories import make_split, write_zip
+
+RUNNER = CliRunner()
+CONFIG = dataclasses.replace(PRESETS["simple_cnn"], epochs=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    splits = {"train": make_split(10, 1), "public": make_split(2, 2)}
+    return write_zip(tmp_path_factory.mktemp("data") / "archive.zip", splits)
+
+
+def stop(*told: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_is_no_row(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, data, tmp_path / "simple_cnn", progress=stop)
+    assert (tmp_path / "simple_cnn" / "log.jsonl").read_text() == ""
+    assert read_results(tmp_path) == []
+
+
+def test_a_stopped_run_tells_its_best_checkpoint_and_goes_on(data: Path, tmp_path: Path) -> None:
+    def stop_after_two(line: dict[str, Any]) -> None:
+        if line["epoch"] == 2:
+            stop()
+
+    run = tmp_path / "simple_cnn"
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, data, run, report=stop_after_two)
+    kept = min(read_log(run), key=lambda line: float(line["public_loss"]))["public_accuracy"]
+    (result,) = read_results(tmp_path)
+    assert result == Reproduction("simple_cnn", kept, None, None, 2, stopped_of=3)
+    assert "| - | stopped after 2 of 3 epochs |" in markdown_table([result])
+    (result,) = reproduce(["simple_cnn"], data, tmp_path, epochs=3)
+    assert (result.epochs, result.stopped_of) == (3, None)
+    assert result.binary is not None
+    assert read_results(tmp_path) == [result]
+
+
+def test_a_page_keeps_figures_that_no_run_is_there_for(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "page.md"
+    measured = Reproduction("cnn1", 0.695, 0.854, 0.608, 41)
+    write_page(page, [measured, Reproduction("cnn2", 0.5, None, None, 2, stopped_of=50)])
+    before = page.read_text()
+    write_page(page, [])
+    assert page.read_text() == before
+    write_page(page, [dataclasses.replace(measured, accuracy=0.3, epochs=1, stopped_of=50)])
+    assert page.read_text() == before
+    write_page(page, [dataclasses.replace(measured, accuracy=0.7), Reproduction("cnn2", 0.6, 0.9, 0.5, 50)])
+    assert "| `cnn1` | 64 % (another set, 4 classes) | 70.0 % |" in page.read_text()
+    assert "| `cnn2` | 72 % (another set, 4 classes) | 60.0 % |" in page.read_text()
+    assert "stopped after" not in page.read_text()
+    assert [path.name for path in page.parent.iterdir()] == ["page.md"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--models", "knn,typo"], "model 'typo': expected one of knn, mlp"),
+        (["--models", "knn", "--page", "{page}"], f"expected the lines {BEGIN} and {END} around the table"),
+        (["--models", "knn", "--page", "{folder}"], "expected a Markdown file"),
+        (["--models", "knn,cnn1", "--epochs", "0"], "cnn1: epochs 0: expected at least 1"),
+        (["--models", "knn,resnet18", "--weights", "imagnet"], "weights 'imagnet': expected imagenet or none"),
+    ],
+)
+def test_nothing_is_trained_before_all_is_checked(data: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    (tmp_path / "page.md").write_text(f"{END}\n{BEGIN}\n")
+    filled = [word.format(page=tmp_path / "page.md", folder=tmp_path) for word in words]
+    words = ["reproduce", "--data", str(data), "--runs", str(tmp_path / "runs"), "--page", str(tmp_path / "new.md")]
+    result = RUNNER.invoke(app, [*words, *filled])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_other_settings_is_told_before_the_first_one_trains(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, data, tmp_path / "simple_cnn", report=stop)
+    with pytest.raises(ConfigError, match=r"simple_cnn: epochs 5: the run in .* has 3, and resumes"):
+        reproduce(["knn", "simple_cnn"], data, tmp_path, epochs=5)
+    assert not (tmp_path / "knn").exists()
+
+
+def test_a_partly_frozen_network_is_freed_in_time_with_other_epochs(data: Path, tmp_path: Path) -> None:
+    words = ["train", "--data", str(data), "-o", str(tmp_path / "run"), "--model", "resnet50_partial", "--epochs", "20"]
+    result = RUNNER.invoke(app, words)
+    assert result.exit_code == 2
+    assert "free_upper_at 20: expected 0 or more, below epochs 20, or the upper part never learns" in result.stderr

@@ -19,9 +19,10 @@ from facedet.errors import WeightsError
 from facedet.zoo_pickle import read_zoo_pickle
 
 HEAD_OF_CLASSES = ("roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred.")
-# Rebuilt from the settings, or counters of no effect: neither missed nor unexpected.
+ANCHOR_NAMES = "anchor_generator.cell_anchors"
+"""Part of the names of the anchors' corners, a tensor [ratios, 4] per level, in some of Detectron2's files."""
+# Rebuilt from the settings, or counters of no effect: neither missed nor unexpected, as are anchors.
 _OPTIONAL = ("num_batches_tracked", "pixel_mean", "pixel_std")
-_ANCHORS = "anchor_generator.cell_anchors"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, strict: bool = False)
     report = LoadReport(
         loaded=tuple(sorted(fitting)),
         missing=tuple(n for n in wanted if n not in found and not n.endswith(_OPTIONAL)),
-        unexpected=tuple(n for n in found if n not in wanted and not n.endswith(_OPTIONAL) and _ANCHORS not in n),
+        unexpected=tuple(n for n in found if n not in wanted and not n.endswith(_OPTIONAL) and ANCHOR_NAMES not in n),
         reshaped=tuple(
             (n, tuple(t.shape), tuple(wanted[n].shape)) for n, t in found.items() if n in wanted and n not in fitting
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facedet.checkpoint import Checkpoint, load_into, read_checkpoint
+from facedet.checkpoint import ANCHOR_NAMES, Checkpoint, load_into, read_checkpoint
 from facedet.errors import WeightsError
 from facedet.faces import Faces
-from facedet.models.faster_rcnn import FASTER_RCNNS, FasterRCNN, faster_rcnn_r18_fpn
+from facedet.models.anchors import Anchors
+from facedet.models.faster_rcnn import FASTER_RCNNS, PRESETS, FasterRCNN, faster_rcnn_r18_fpn
+from facedet.models.fpn import STRIDES
 from facedet.models.inference import prepare_for_inference
 
 SHORT_PX, LONG_PX = 800, 1333
@@ -136,7 +139,29 @@ def inferred_about(checkpoint: Checkpoint) -> dict[str, Any]:
         raise WeightsError(f"{checkpoint.path}: not a Faster R-CNN with FPN of a known depth")
     if len(scores) != 2:
         raise WeightsError(f"{checkpoint.path}: tells {len(scores) - 1} classes apart; expected the one class face")
-    return {"model": model, "preset": "face"}
+    return {"model": model, "preset": _inferred_preset(checkpoint)}
+
+
+def _inferred_preset(checkpoint: Checkpoint) -> str:
+    """The preset of one class whose anchors the file holds; "face", with a warning, where it holds none."""
+    found = [checkpoint.tensors[name] for name in sorted(checkpoint.tensors) if ANCHOR_NAMES in name]
+    presets = {name: preset for name, preset in PRESETS.items() if preset.classes == 1}
+    if not found:
+        logging.getLogger(__name__).warning(
+            "note: %s: names no preset and holds no anchors: the anchors of preset face are assumed", checkpoint.path
+        )
+        return "face"
+    for name, preset in presets.items():
+        anchors = Anchors(sizes_px=preset.anchor_sizes_px, ratios=preset.anchor_ratios, strides=STRIDES)
+        wanted = [anchors.get_buffer(f"cell{level}") for level in range(len(preset.anchor_sizes_px))]
+        if [t.shape for t in found] == [t.shape for t in wanted] and all(map(_equal_anchors, found, wanted)):
+            return name
+    sides = [round(float((t[:, 2:] - t[:, :2]).prod(1).mean().sqrt()), 1) for t in found if t.shape[1:] == (4,)]
+    raise WeightsError(f"{checkpoint.path}: its anchors, of {sides} px, are not those of preset {' or '.join(presets)}")
+
+
+def _equal_anchors(found: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(found.float(), wanted, atol=0.1)
 
 
 def scale_of(about: Mapping[str, Any]) -> tuple[int, int]:

@@ -16,7 +16,9 @@ from facedet.models import MODELS
 from facedet.models.anchors import Anchors, decode_boxes, encode_boxes
 from facedet.models.compact import compact
 from facedet.models.faster_rcnn import (
+    PRESETS,
     FasterRCNN,
+    Preset,
     faster_rcnn_compact_fpn,
     faster_rcnn_r18_fpn,
     faster_rcnn_x101_fpn,
@@ -266,9 +268,37 @@ def test_checkpoints_that_are_no_face_detector(tmp_path: Path) -> None:
         load_detector(tmp_path / "tiny.pth")
 
 
-def test_model_of_an_unlabelled_checkpoint_is_told_by_its_tensors(tmp_path: Path) -> None:
+def test_model_of_an_unlabelled_checkpoint_is_told_by_its_tensors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     save_checkpoint(tmp_path / "m.pth", lively_model(), about={})
     assert inferred_about(read_checkpoint(tmp_path / "m.pth")) == {"model": "faster_rcnn_r18_fpn", "preset": "face"}
+    assert "m.pth: names no preset and holds no anchors: the anchors of preset face are assumed" in caplog.text
+
+
+@pytest.mark.parametrize("preset", ["face", "face8"])
+def test_preset_of_an_unlabelled_checkpoint_is_told_by_its_anchors(
+    tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = read_checkpoint(saved_with_anchors(tmp_path / "m.pth", PRESETS[preset]))
+    assert inferred_about(held)["preset"] == preset
+    assert not caplog.text
+
+
+def test_anchors_of_no_preset_are_refused(tmp_path: Path) -> None:
+    held = read_checkpoint(saved_with_anchors(tmp_path / "m.pth", PRESETS["coco"]))
+    with pytest.raises(WeightsError, match=r"its anchors, of \[32.0, 64.0, 128.0, 256.0, 512.0\] px, are not those of"):
+        inferred_about(held)
+
+
+def saved_with_anchors(path: Path, preset: Preset) -> Path:
+    tensors = dict(lively_model().state_dict())
+    for level, size in enumerate(preset.anchor_sizes_px):
+        sides = [(size / ratio**0.5, size * ratio**0.5) for ratio in preset.anchor_ratios]
+        corners = torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in sides])
+        tensors[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = corners
+    torch.save({"model": tensors}, path)
+    return path
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (4, 4), (5, 7), (33, 20)])

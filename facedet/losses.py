@@ -13,14 +13,10 @@ from facedet.models.compact import STRIDES, grid_points
 
 @dataclass(frozen=True)
 class Targets:
-    """Truth of one training crop: boxes float32 [N, 4] in pixels, ignored regions float32 [M, 4].
-
-    partial: some faces of the photo have no label, so confident detections elsewhere are not punished.
-    """
+    """Truth of one training crop: boxes float32 [N, 4] in pixels, ignored regions float32 [M, 4]."""
 
     boxes_xyxy: torch.Tensor
     ignored_xyxy: torch.Tensor
-    partial: bool = False
 
 
 def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int) -> dict[str, torch.Tensor]:
@@ -44,7 +40,7 @@ def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int)
                 boxes[matched], target.boxes_xyxy[truth], reduction="sum", eps=1e-6
             )
         weight = (quality - logits.detach().sigmoid()).abs().pow(2)
-        weight[_unpunished(logits.detach(), quality, points, target)] = 0
+        weight[_unpunished(quality, points, target.ignored_xyxy)] = 0
         score_loss = score_loss + (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
         positives += len(matched)
     return {"score": 2 * score_loss / max(positives, 1), "box": 2 * box_loss / max(positives, 1)}
@@ -87,10 +83,7 @@ def assign(
     return candidates[taken], face[taken]
 
 
-def _unpunished(logits: torch.Tensor, quality: torch.Tensor, points: torch.Tensor, target: Targets) -> torch.Tensor:
-    """bool [P]: unmatched points in ignored regions, and confident ones where labels are partial."""
-    regions = target.ignored_xyxy
+def _unpunished(quality: torch.Tensor, points: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """bool [P]: unmatched points in ignored regions."""
     skip = ((points[None] >= regions[:, None, :2]) & (points[None] <= regions[:, None, 2:])).all(-1).any(0)
-    if target.partial:
-        skip = skip | (logits > 0)
     return skip & (quality == 0)

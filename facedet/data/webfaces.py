@@ -51,7 +51,11 @@ def read_webfaces(ground_truth: str | Path, images: str | Path) -> list[RawPhoto
     for name, boxes in faces.items():
         path = inside(Path(images), name)
         ignore = np.zeros(len(boxes), np.bool_)
-        photos.append(RawPhoto(name, corners_array(boxes), ignore, path=path if path.is_file() else None))
+        photos.append(
+            RawPhoto(
+                name, corners_array([box.tolist() for box in boxes]), ignore, path=path if path.is_file() else None
+            )
+        )
     return photos
 
 

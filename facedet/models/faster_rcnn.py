@@ -144,7 +144,7 @@ def faster_rcnn_r18_fpn(
     nms_iou: float = 0.5,
     norm: NormName = "bn",
 ) -> FasterRCNN:
-    """ResNet-18 with a narrow pyramid and head, 13 M parameters, for laptops and for training from scratch.
+    """ResNet-18 with a narrow pyramid and head, 13.7 M parameters, for laptops and for training from scratch.
 
     norm: "bn" wants batches of four photos or more; "gn" does not care and is slower; "frozen_bn" is for tuning.
     """
@@ -160,7 +160,7 @@ def faster_rcnn_r18_fpn(
 def faster_rcnn_compact_fpn(
     *, preset: str = "face", freeze_at: int = 0, min_score: float = 0.05, nms_iou: float = 0.5
 ) -> FasterRCNN:
-    """On the stages of `compact`, 1.5 M parameters, for training on a processor within hours. Not Detectron2's.
+    """On the stages of `compact`, 1.67 M parameters, for training on a processor within hours. Not Detectron2's.
 
     The backbone starts from a trained `compact`, and a step looks at fewer proposals: a crop holds few faces.
     """

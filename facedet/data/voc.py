@@ -27,8 +27,8 @@ def read_voc(
     """Every XML file below `folder`. Photos are looked up in `images` (default: `folder`).
 
     A photo lies in the same subfolder as its XML file (JPEGImages for Annotations, images for annotations), else in the
-    one that <folder> names, under the declared file name or the XML file's; else it is the only one of that name.
-    Photos are named by their path, without JPEGImages and images.
+    one that <filename> or <folder> names, and is called as declared or as the XML file; else it is the only one called
+    so. In the set it is named by its path, without JPEGImages and images.
     classes: names that count as faces, any case. `difficult` faces are to be ignored.
     Raises DataError naming the file, also when there is none, and when several photos fit.
     """
@@ -123,17 +123,17 @@ def _read_file(file: Path, place: Path, classes: set[str]) -> _Labels:
     except (OSError, UnicodeDecodeError, ElementTree.ParseError, ValueError, OverflowError) as e:
         raise DataError(f"{file}: not Pascal VOC as expected: {e}") from e
     declared = (width, height) if width and height else None
-    file_name = root.findtext("filename", "").replace("\\", "/").rsplit("/", 1)[-1].strip()
+    at, _, file_name = root.findtext("filename", "").replace("\\", "/").strip().rpartition("/")
     own = place.parent.as_posix().removeprefix(".")
     name = "/".join(part for part in (_without(own, LABEL_FOLDERS), file_name or file.stem) if part)
     raw = RawPhoto(name, corners_array(rows), np.array(ignore, np.bool_), declared_wh=declared)
-    return _Labels(file, raw, _folders(own, root.findtext("folder", "")), file_name)
+    return _Labels(file, raw, _folders(own, at, root.findtext("folder", "")), file_name)
 
 
-def _folders(own: str, declared: str) -> tuple[str, ...]:
+def _folders(own: str, *declared: str) -> tuple[str, ...]:
     beside = dict(zip(LABEL_FOLDERS, PHOTO_FOLDERS, strict=True))
-    named = declared.replace("\\", "/").strip().strip("/").removeprefix("./")
-    return own, "/".join(beside.get(part, part) for part in own.split("/")), *([named] if named else [])
+    named = [folder.replace("\\", "/").strip().strip("/").removeprefix("./") for folder in declared]
+    return own, "/".join(beside.get(part, part) for part in own.split("/")), *filter(None, named)
 
 
 def _text(item: ElementTree.Element, path: str) -> str:

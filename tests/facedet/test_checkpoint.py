@@ -219,9 +219,15 @@ def test_zoo_file_is_fetched_once_and_checked(
     url, asked = zoo
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     monkeypatch.setitem(ZOO, ("faster_rcnn_x101_fpn", "coco"), ZooFile("x/model.pkl", md5[:6]))
+    of_another_process = tmp_path / "detectron2" / "x" / "model.pkl.1.part"
+    of_another_process.parent.mkdir(parents=True)
+    of_another_process.write_bytes(b"half of it")
+    monkeypatch.setattr(os, "getpid", lambda: 2)
     for _ in range(2):
         path = fetch_zoo_file("faster_rcnn_x101_fpn", "coco", zoo_url=url, cache=tmp_path)
     assert asked == ["/x/model.pkl"]
+    assert of_another_process.read_bytes() == b"half of it"
+    assert {p.name for p in path.parent.iterdir()} == {"model.pkl", "model.pkl.sha256", "model.pkl.1.part"}
     assert path.read_bytes() == CONTENT
     path.write_bytes(b"tampered")
     with pytest.raises(WeightsError, match="changed since it was fetched"):

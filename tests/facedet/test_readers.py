@@ -252,12 +252,13 @@ def test_voc_photos_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> Non
 
 
 def test_voc_follows_the_folder_that_a_file_names(tmp_path: Path) -> None:
-    for folder in ("x", "y/z"):
+    for folder in ("x", "y/z", "w"):
         write_photo(tmp_path / "photos" / folder / "a.jpg")
+    write_voc_xml(tmp_path / "labels" / "0.xml", "w/a.jpg", "elsewhere")
     write_voc_xml(tmp_path / "labels" / "1.xml", "a.jpg", "x")
     write_voc_xml(tmp_path / "labels" / "2.xml", "a.jpg", ".\\y\\z\\")
     photos = tmp_path / "photos"
-    assert voc_names(tmp_path / "labels", images=photos) == {n: photos / n for n in ("x/a.jpg", "y/z/a.jpg")}
+    assert voc_names(tmp_path / "labels", images=photos) == {n: photos / n for n in ("w/a.jpg", "x/a.jpg", "y/z/a.jpg")}
 
 
 def test_voc_refuses_to_choose_between_photos_of_one_name(tmp_path: Path) -> None:

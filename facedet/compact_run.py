@@ -16,7 +16,6 @@ from torch import nn
 
 from facedet.boxes import iou_matrix
 from facedet.data.coco import FaceDataset, Photo
-from facedet.data.images import read_photo
 from facedet.detectors.compact import CompactDetector
 from facedet.evaluate import Detector, evaluate
 from facedet.export import export_compact, load_compact_checkpoint, write_onnx
@@ -81,7 +80,7 @@ def spare_unlabelled(photos: Sequence[Photo], detector: Detector, *, min_score: 
     for photo in photos:
         if photo.path in spared:
             continue
-        faces = detector.detect([read_photo(photo.path)])[0]
+        faces = detector.detect([photo.read()])[0]
         boxes = faces.boxes_xyxy[faces.scores >= min_score]
         overlap = iou_matrix(boxes, photo.boxes_xyxy).max(axis=1, initial=0.0)
         extra = boxes[overlap < SAME_FACE_IOU]

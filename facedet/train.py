@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from facedet.checkpoint import save_whole
 from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
-from facedet.errors import ConfigError, TrainingDiverged
+from facedet.errors import ConfigError, TrainingDiverged, WeightsError
 from facedet.losses import Targets, compact_losses
 from facedet.models.compact import STAGES, compact
 from facedet.run import Run, environment, plain
@@ -80,6 +80,7 @@ class CompactConfig:
             ),
             (self.freeze in FROZEN, f"freeze {self.freeze!r}: expected one of {', '.join(FROZEN)}"),
             (0 <= self.start_share < 1, f"start_share {self.start_share}: expected 0 to below 1"),
+            (self.seed >= 0, f"seed {self.seed}: expected at least 0"),
             (self.eval_every >= 0, f"eval_every {self.eval_every}: expected at least 0"),
         ]
         return [message for good, message in checks if not good] + self.crop.faults()
@@ -142,10 +143,13 @@ def train_compact(
         learner, origin = Learner(config, initial), _origin(photos, initial)
         state = {"epoch": 0, "best": -1.0}
         if run.last.exists():
-            saved = torch.load(run.last, weights_only=True)
+            saved = _load_last(run.last)
             if faults := _other_origin(saved.get("origin", origin), origin, out):
                 raise ConfigError(faults)
-            state = learner.restore(saved)
+            try:
+                state = learner.restore(saved)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
         photos, cache = prepare(photos), PhotoCache()
         steps = max(len(photos) // config.batch_size, 1)
         run.begin(int(state["epoch"]) * steps)
@@ -174,6 +178,14 @@ def train_compact(
             save_whole({**learner.state(), "state": state, "origin": origin}, run.last)
             report(line)
     return run.best
+
+
+def _load_last(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = dict(torch.load(path, weights_only=True))
+    except Exception as error:  # torch.load has no common error class
+        raise WeightsError(f"{path}: damaged: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    return saved
 
 
 def _origin(photos: Sequence[Photo], initial: Mapping[str, Tensor] | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ IMPORT_NAME_OF = {
     "scikit-learn": "sklearn",
     "scikit-image": "skimage",
     "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
     "pyyaml": "yaml",
 }
 """Distribution -> import name, where the two differ."""

@@ -233,6 +233,19 @@ def test_a_run_resumes_only_with_its_own_photos_and_start_weights(tmp_path: Path
         train_compact(config, photos * 2, tmp_path / "run", initial=first, resume=True)
 
 
+@pytest.mark.parametrize("content", [b"no checkpoint", None])
+def test_a_damaged_last_checkpoint_is_told(content: bytes | None, tmp_path: Path) -> None:
+    config, photos = CompactConfig(epochs=2, batch_size=1, crop=CropRecipe(size=64)), [make_photo(tmp_path)]
+    train_compact(config, photos, tmp_path / "run")
+    last = tmp_path / "run/last.pt"
+    if content is None:
+        torch.save({"model": {}}, last)
+    else:
+        last.write_bytes(content)
+    with pytest.raises(facedet.WeightsError, match=r"last\.pt: (damaged|not the last checkpoint)"):
+        train_compact(config, photos, tmp_path / "run", resume=True)
+
+
 def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
     config = CompactConfig(epochs=1, batch_size=1, crop=CropRecipe(size=64))
     train_compact(config, [make_photo(tmp_path)], tmp_path / "run")

@@ -46,7 +46,7 @@ def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) 
     Raises DataError when no image is left or the votes are of other images, WeightsError for a teacher that cannot
     teach.
     """
-    if votes_file is not None:
+    if len(split) and votes_file is not None and config.needs_votes:
         _check_votes(split.names, votes_file)
     if config.labels in ("ferplus", "ferplus-majority"):
         split = ferplus_relabelled(split, votes_file)

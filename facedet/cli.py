@@ -160,6 +160,8 @@ def audit(
 
     rules = AuditRules(confident=confident, unsure=unsure)
     raw = load_raw(data, images=images)
+    if propose is not None and propose.exists() and propose.samefile(raw.source):
+        raise DataError(f"--propose {propose}: expected another file than the annotations that are audited")
     engine = load_detector(detector, scale=scale, min_score=rules.weak)
     with _progress() as progress:
         task = progress.add_task("photos", total=len(raw.photos))

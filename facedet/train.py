@@ -126,7 +126,7 @@ def train_compact(
     initial: weights to start from. prepare: changes the photos once the settings are checked. validate: called with
     the averaged network every `eval_every` epochs; its "AP50" decides which checkpoint is best. report and progress:
     called with each log line, and with step and steps of the epoch.
-    Raises ConfigError, DataError, TrainingDiverged.
+    Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
     with Run(out, config, last="last.pt", best="best.pt") as run:
         faults = config.faults() + run.faults(resume=resume)

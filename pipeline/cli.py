@@ -160,6 +160,7 @@ def convert(
     formats: Annotated[list[str], typer.Option("--format", help="Repeatable or with commas: " + CONVERT_HELP)],
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos, to draw pictures again.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Folder to write to; default: that of the results.")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Draw on no photos with more pixels.")] = 200_000_000,
 ) -> None:
     """Write a finished run in other formats; emotions corrected in its results.jsonl count.
 
@@ -168,9 +169,11 @@ def convert(
     from pipeline.convert import convert as write
 
     written = [name for name in _formats(formats) if name != "jsonl"]
+    if not written:
+        raise UsageError(f"--format jsonl: that is what is read; expected some of {CONVERT_HELP}")
     notes: list[str] = []
     try:
-        paths = write(results, written, to=to, photos=photos, on_note=notes.append)
+        paths = write(results, written, to=to, photos=photos, max_pixels=max_pixels, on_note=notes.append)
     except OSError as error:
         raise OutputError(f"{to or results}: cannot be written: {error.strerror or error}") from error
     for path in paths:

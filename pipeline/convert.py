@@ -30,16 +30,19 @@ def convert(
     path = results / SINKS["jsonl"].name if results.is_dir() else results
     if not path.is_file():
         raise DataError(f"{results}: expected the output of a finished `crowdmood annotate`, found no {path.name}")
+    if "pictures" in formats and (photos is None or not photos.is_dir()):
+        raise UsageError(f"--format pictures: expected --photos, the folder of the photos to draw on, got {photos}")
     names = [reading.source for reading in read_results(path)]
+    outside = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    if outside:
+        raise DataError(f"{path}: photo {outside[0]!r}: expected a relative path without ..")
     for check in (SINKS[name].check for name in formats if name in SINKS):
         if check is not None:
             check(names)
     out = path.parent if to is None else to
     written = []
     for name in formats:
-        if name == "pictures":
-            if photos is None:
-                raise UsageError("--format pictures: expected --photos, the folder of the photos to draw on")
+        if name == "pictures" and photos is not None:
             for reading in read_results(path):
                 _draw(reading, photos, out / PICTURES, max_pixels=max_pixels, on_note=on_note)
             written.append(out / PICTURES)

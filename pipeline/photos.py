@@ -21,7 +21,6 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
-    features,
 )
 from PIL.ImageFile import ImageFile
 
@@ -146,11 +145,14 @@ def _heif_decoder() -> Callable[[IO[bytes]], ImageFile]:
 
 def _avif_decoder() -> Callable[[IO[bytes]], ImageFile]:
     """Raises PhotoError where this Pillow has none."""
-    if not features.check("avif"):
-        raise PhotoError("AVIF photos need Pillow 11.3 or later with AVIF; update it, or convert to JPEG")
-    from PIL import AvifImagePlugin
+    try:
+        from PIL import AvifImagePlugin
 
-    return AvifImagePlugin.AvifImageFile
+        if AvifImagePlugin.SUPPORTED:
+            return AvifImagePlugin.AvifImageFile
+    except ImportError:
+        pass
+    raise PhotoError("AVIF photos need Pillow 11.3 or later with AVIF; update it, or convert to JPEG")
 
 
 def _guarded(decode: Callable[[], T]) -> T:

@@ -80,9 +80,13 @@ class FaceReading:
                 raise ValueError(f"expected probabilities of {', '.join(EMOTIONS)}")
             face = cls((x1, y1, x2, y2), _number(data["score"]), named)
             said = data.get("emotion", face.emotion)
-            if said is not None and said not in EMOTIONS:
-                raise ValueError(f"expected one of {', '.join(EMOTIONS)}")
-            return face if said is None or said == face.emotion else replace(face, corrected=said)
+            if said == face.emotion:
+                return face
+            if named is None:
+                raise ValueError("expected no emotion without probabilities")
+            if said not in EMOTIONS:
+                raise ValueError(f"expected the emotion as one of {', '.join(EMOTIONS)}")
+            return replace(face, corrected=said)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"expected a face of schema {SCHEMA}, got {data!r:.200} ({error!r})") from error
 

@@ -17,7 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.journal import Journal
 from pipeline.photos import DEFAULT_MAX_PIXELS
 from pipeline.reading import PhotoReading
-from pipeline.sinks import SINKS, picture_name, read_results
+from pipeline.sinks import SINKS, check_pictures, picture_name, read_results
 from pipeline.sources import Source
 from pipeline.stages import Stages, blocks_of
 from pipeline.summary import Summary
@@ -95,6 +95,8 @@ def annotate(
     for check in (SINKS[name].check for name in settings.formats):
         if check is not None:
             check([source.name for source in sources])
+    if settings.pictures:
+        check_pictures([source.name for source in sources])
     with Journal(out) as journal, _told_as_output_error(out):
         run = describe_run(sources, settings, pipelines[0])
         if resume and not journal.unfinished and _is_finished(out, run):
@@ -115,8 +117,8 @@ def annotate(
         summary = Summary().add(journal.readings())
         _write_outputs(journal, out, run=run, settings=settings)
         journal.finish()
-    for text in leftovers(out, [source.name for source in sources], settings):
-        on_note(text)
+        for text in leftovers(out, settings):
+            on_note(text)
     summary.seconds = time.perf_counter() - started
     summary.measured = len(sources) - done
     return summary
@@ -178,19 +180,21 @@ def _write_outputs(journal: Journal, out: Path, *, run: dict[str, Any], settings
         stream.write(json.dumps(run, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def leftovers(out: Path, photos: Sequence[str], settings: RunSettings) -> Iterator[str]:
-    """A sentence about each folder of this run that also holds files of photos that are not in it.
+def leftovers(out: Path, settings: RunSettings) -> Iterator[str]:
+    """A sentence about each folder of this run that also holds files of photos that it has not read.
 
     Nobody deletes them, for they may be wanted; but a training on the folder would read them too.
     """
+    photos = [reading.source for reading in read_results(out / SINKS["jsonl"].name) if reading.width is not None]
     folders = {SINKS[name].folder: SINKS[name].suffix for name in settings.formats if SINKS[name].folder}
     if settings.pictures:
         folders[PICTURES] = ""
     for folder, suffix in folders.items():
         expected = {str(PurePosixPath(name).with_suffix(suffix)) if suffix else picture_name(name) for name in photos}
-        found = {path.relative_to(out / folder).as_posix() for path in (out / folder).rglob("*") if path.is_file()}
-        if others := sorted(found - expected):
-            yield f"{out / folder} also holds {len(others)} files of other photos, such as {others[0]}"
+        files = (path for path in (out / folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+        others = {path.relative_to(out / folder).as_posix() for path in files} - expected
+        if others:
+            yield f"{out / folder} also holds {len(others)} files of other photos, such as {min(others)}"
 
 
 @contextmanager

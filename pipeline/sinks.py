@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ from PIL import Image
 from emotion import EMOTIONS
 from pipeline import formats
 from pipeline.draw import draw_faces
-from pipeline.errors import DataError, PhotoError
+from pipeline.errors import DataError, PhotoError, UsageError
 from pipeline.reading import PhotoReading
 from pipeline.whole_file import whole_file
 
@@ -44,6 +45,14 @@ CSV_COLUMNS = (
 def picture_name(photo: str) -> str:
     """Where in the folder of annotated pictures a photo's stands: under its own path, if it can be written so."""
     return f"{photo}.jpg" if PurePosixPath(photo).suffix.lower() in _WRITTEN_AS_JPEG else photo
+
+
+def check_pictures(photos: Sequence[str]) -> None:
+    """Raises UsageError when the pictures of two photos would have one name."""
+    written = Counter(picture_name(photo) for photo in photos)
+    double = [photo for photo in photos if written[picture_name(photo)] > 1]
+    if double:
+        raise UsageError(f"{' and '.join(double[:2])} would share one picture: rename one, or give --no-images")
 
 
 def write_picture(

@@ -91,7 +91,7 @@ def _get(url: str, limits: WebLimits, deadline: float) -> bytes | str:
         response = connection.getresponse()
         place = response.getheader("Location")
         if response.status in _REDIRECTS and place:
-            return urljoin(url, place)
+            return urljoin(url, place.encode("latin-1").decode("utf-8", "replace"))  # headers are read as Latin-1
         if response.status != 200:
             raise PhotoError(f"cannot be fetched: the server answers {response.status} {response.reason}")
         return _body(response, limits, deadline)
@@ -116,13 +116,14 @@ def _connect(parts: SplitResult, limits: WebLimits, deadline: float) -> http.cli
         raise TimeoutError
     link = socket.create_connection((address, port), timeout=wait_s)
     try:
+        connection = http.client.HTTPConnection(parts.hostname, port, timeout=wait_s)
         if parts.scheme == "https":
-            link = ssl.create_default_context().wrap_socket(link, server_hostname=parts.hostname)
+            context = ssl.create_default_context()
+            link = context.wrap_socket(link, server_hostname=parts.hostname)
+            connection = http.client.HTTPSConnection(parts.hostname, port, timeout=wait_s, context=context)
     except BaseException:
         link.close()
         raise
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=wait_s)
     connection.sock = link
     return connection
 

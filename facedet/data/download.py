@@ -6,6 +6,7 @@ A photo gets its final name only when it is complete and is an image, and its sh
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import threading
@@ -26,6 +27,8 @@ from facedet.errors import ConfigError
 MANIFEST = "manifest.jsonl"
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 CHUNK = 64 * 1024
+_THIS_NAME_ONLY = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+"""Errors on storing one photo that say nothing about the next; others (a full disk) end the download."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ class _Fetcher:
         except requests.RequestException as e:
             raise _TryAgain(f"{type(e).__name__}: {_short(e)}") from e
         except OSError as e:  # after RequestException, which is one too
+            if e.errno not in _THIS_NAME_ONLY:
+                raise
             raise _Refused(f"cannot be stored: {e.strerror or e}") from e
 
     def _store(self, response: requests.Response, path: Path) -> str:

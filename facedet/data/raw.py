@@ -92,18 +92,21 @@ def locate_photos(folder: Path, raws: Sequence[RawPhoto]) -> dict[str, Path]:
 
     A relative URL is followed first; a file name alone is enough where no other photo of `raws` has the same.
     """
-    shared = Counter(raw.name.rsplit("/", 1)[-1] for raw in raws)
+    shared = Counter(name for raw in raws for name in _names_alone(raw))
     found = {}
     for raw in raws:
         relative = _relative_path(raw.url or "")
-        alone = raw.name.rsplit("/", 1)[-1]
-        names = [unquote(relative), relative, raw.name]
-        if shared[alone] == 1:
-            names += [alone, unquote(alone).rsplit("/", 1)[-1]]
+        names = [unquote(relative), relative, raw.name, *(name for name in _names_alone(raw) if shared[name] == 1)]
         place = next((name for name in names if _is_photo(folder, name)), None)
         if place is not None:
             found[raw.name] = folder / place
     return found
+
+
+def _names_alone(raw: RawPhoto) -> list[str]:
+    """The file name without folders, as it is and percent-decoded, each once."""
+    alone = raw.name.rsplit("/", 1)[-1]
+    return list(dict.fromkeys([alone, unquote(alone).rsplit("/", 1)[-1]]))
 
 
 def _is_photo(folder: Path, name: str) -> bool:

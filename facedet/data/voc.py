@@ -28,7 +28,7 @@ def read_voc(
 
     A photo lies in the same subfolder as its XML file (JPEGImages for Annotations, images for annotations), else in the
     one that <filename> or <folder> names, and is called as declared or as the XML file; else it is the only one called
-    so. In the set it is named by its path, without JPEGImages and images.
+    so, and no other XML file's. In the set it is named by its path, without JPEGImages and images.
     classes: names that count as faces, any case. `difficult` faces are to be ignored.
     Raises DataError naming the file, also when there is none, and when several photos fit.
     """
@@ -39,8 +39,9 @@ def read_voc(
     photos = _Photos(Path(images or folder))
     labels = [_read_file(file, file.relative_to(folder), {c.lower() for c in classes}) for file in files]
     exact = [photos.at_its_place(label) for label in labels]
-    taken = set(exact)
-    places = [place or photos.by_name_alone(label, taken) for label, place in zip(labels, exact, strict=True)]
+    alone = [None if place else photos.by_name_alone(label) for label, place in zip(labels, exact, strict=True)]
+    claims = Counter([*exact, *alone])
+    places = [place or (other if claims[other] == 1 else None) for place, other in zip(exact, alone, strict=True)]
     return [
         replace(label.raw, name=photos.names[place], path=photos.root / place) if place else label.raw
         for label, place in zip(labels, places, strict=True)
@@ -80,11 +81,10 @@ class _Photos:
                 return place
         return None
 
-    def by_name_alone(self, label: _Labels, taken: Collection[str | None]) -> str | None:
-        """The only photo with that file name, wherever it is, unless it is another XML file's own."""
+    def by_name_alone(self, label: _Labels) -> str | None:
+        """The only photo with that file name, wherever it is."""
         place = self._one(label, self._names_alone, label.file_name)
-        place = place or self._one(label, self._stems_alone, label.file.stem)
-        return None if place in taken else place
+        return place or self._one(label, self._stems_alone, label.file.stem)
 
     def _one(self, label: _Labels, index: dict[str, list[str]], key: str) -> str | None:
         found = index.get(key, [])

@@ -209,12 +209,12 @@ def test_a_proposal_keeps_the_shape_that_came_in(tmp_path: Path, shape: str) -> 
     source = tmp_path / "f.json"
     source.write_text(json.dumps(document))
     data = load_raw(source, images=tmp_path / "photos")
-    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, source)
-    written = json.loads(source.read_text())
+    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, tmp_path / "p.json")
+    written = json.loads((tmp_path / "p.json").read_text())
     (changed,) = written if shape == "array" else written.pop("data")
     assert shape == "array" or written == {"kept": "as it is"}
     assert changed["annotation"][0]["notes"].startswith("audit: loose")
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["f.json"]
+    assert [p.name for p in tmp_path.iterdir() if p.is_file() and p != source] == ["p.json"]
 
 
 def test_a_resized_copy_is_audited_at_its_size_and_proposed_at_the_annotations(tmp_path: Path) -> None:

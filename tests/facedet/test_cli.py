@@ -72,6 +72,8 @@ def test_audit_with_a_proposal(tmp_path: Path) -> None:
     words = ("audit", source(tmp_path), "--images", tmp_path / "photos", "--detector", "haar", "--json")
     refused = run(*words, "--confident", 0.5, "--unsure", 0.7)
     assert (refused.exit_code, "unsure 0.7: expected 0.15 to confident, 0.5" in refused.stderr) == (2, True)
+    onto_itself = run(*words, "--propose", source(tmp_path))
+    assert (onto_itself.exit_code, "expected another file than the annotations" in onto_itself.stderr) == (2, True)
     result = run(*words, "--out", tmp_path / "audit", "--propose", tmp_path / "proposed.json")
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)

@@ -300,6 +300,32 @@ def test_a_batch_gives_what_single_photos_give(exported: Path) -> None:
     assert detector.detect([]) == []
 
 
+@pytest.mark.parametrize(
+    ("size_wh", "side", "expected_wh", "factor"),
+    [
+        ((1024, 768), 640, (640, 480), 0.625),
+        ((1280, 640), 640, (640, 320), 0.5),
+        ((1281, 641), 640, (640, 320), 0.5),
+        ((3000, 2001), 640, (640, 427), 640 / 3000),
+        ((2000, 1), 640, (640, 1), 0.32),
+    ],
+)
+def test_a_photo_is_reduced_to_its_long_side(
+    size_wh: tuple[int, int], side: int, expected_wh: tuple[int, int], factor: float
+) -> None:
+    view = next(passes_of(np.zeros((size_wh[1], size_wh[0], 3), np.uint8), photo=0, scale=side))
+    assert view.pixels.shape == (expected_wh[1], expected_wh[0], 3)
+    assert view.scale == pytest.approx(factor, rel=2e-3)
+
+
+def test_a_spot_stays_where_it_is_at_every_size() -> None:
+    image = np.zeros((801, 1203, 3), np.uint8)
+    image[400:440, 600:640] = 255
+    for view in passes_of(image, photo=0, scale=1000):
+        y, x = (float(np.mean(axis)) + 0.5 for axis in np.nonzero(view.pixels[:, :, 0] > 127))
+        assert (x / view.scale, y / view.scale) == pytest.approx((620, 420), abs=0.7 / view.scale)
+
+
 def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
     image = np.zeros((2500, 4000, 3), np.uint8)
     covered = np.zeros((2500, 4000), bool)

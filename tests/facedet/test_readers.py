@@ -277,6 +277,14 @@ def test_voc_a_photo_that_is_gone_does_not_take_its_namesake(tmp_path: Path) -> 
     assert voc_names(tmp_path / "labels", images=photos) == {"a.jpg": photos / "a.jpg", "sub/a.jpg": None}
 
 
+def test_voc_a_photo_that_two_files_claim_by_name_alone_is_nobodys(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.xml").write_text(voc_xml(voc_object(), filename="1.jpg"))
+    write_photo(tmp_path / "c" / "1.jpg")
+    assert [photo.path for photo in read_voc(tmp_path)] == [None, None]
+
+
 def test_voc_names_keep_layout_folders_where_they_tell_photos_apart(tmp_path: Path) -> None:
     for folder in ("", "images/"):
         write_photo(tmp_path / "photos" / f"{folder}a.jpg")

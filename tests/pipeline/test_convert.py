@@ -14,8 +14,10 @@ from pipeline.cli import app
 from pipeline.convert import convert
 from pipeline.errors import DataError, UsageError
 from pipeline.reading import PhotoReading
+from pipeline.run import RunSettings, annotate
 from pipeline.sinks import to_line, write_results
-from tests.pipeline.factories import make_face, make_reading, save_photo
+from pipeline.sources import find_photos
+from tests.pipeline.factories import make_face, make_pipeline, make_reading, save_photo
 
 runner = CliRunner()
 
@@ -33,7 +35,22 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_every_format_as_the_run_would_have_written_it(out: Path) -> None:
+def test_every_format_is_written_as_by_the_run_itself(tmp_path: Path) -> None:
+    for i in range(3):
+        save_photo(tmp_path / f"photos/{i % 2}/{i}.png", 200, 100, 60 * i)
+    formats = ("csv", "coco", "coco-emotions", "yolo", "yolo-emotions", "voc", "dataturks")
+    settings = RunSettings(detector="squares", formats=("jsonl", *formats))
+    annotate(find_photos([tmp_path / "photos"]), tmp_path / "run", settings=settings, pipelines=[make_pipeline()])
+    convert(tmp_path / "run", [*formats, "pictures"], to=tmp_path / "again", photos=tmp_path / "photos")
+    first, again = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "run", tmp_path / "again")
+    )
+    assert len(again) == 4 + 2 * 4 + 3 + 3
+    assert again == {path: content for path, content in first.items() if path in again}
+
+
+def test_photos_that_could_not_be_read_are_left_out(out: Path) -> None:
     written = convert(out, ["csv", "coco", "coco-emotions", "yolo", "voc", "dataturks"])
     assert [path.name for path in written] == [
         "faces.csv", "coco.json", "coco_emotions.json", "yolo", "voc", "dataturks.json"
@@ -59,7 +76,7 @@ def test_an_emotion_corrected_by_hand_counts(out: Path) -> None:
 def test_an_emotion_that_nobody_knows_is_refused(out: Path) -> None:
     path = out / "results.jsonl"
     path.write_text(path.read_text().replace('"emotion": "happy"', '"emotion": "joy"', 1))
-    with pytest.raises(DataError, match=r"results\.jsonl line 1: .*expected one of angry, disgust"):
+    with pytest.raises(DataError, match=r"results\.jsonl line 1: .*expected the emotion as one of angry, disgust"):
         convert(out, ["csv"])
 
 
@@ -78,9 +95,28 @@ def test_pictures_are_drawn_on_the_photos(out: Path) -> None:
     assert runner.invoke(app, words).exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["../x.jpg", "/x.jpg"])
+def test_names_that_lead_out_are_refused(name: str, out: Path) -> None:
+    (out / "results.jsonl").write_text(to_line(make_reading(name)) + "\n")
+    with pytest.raises(DataError, match="expected a relative path without"):
+        convert(out, ["voc"])
+    assert [path.name for path in out.iterdir()] == ["results.jsonl"]
+
+
+def test_an_emotion_needs_its_probabilities(out: Path) -> None:
+    path = out / "results.jsonl"
+    path.write_text(path.read_text().replace('"emotion": null', '"emotion": "fear"', 1))
+    with pytest.raises(DataError, match="expected no emotion without probabilities"):
+        convert(out, ["csv"])
+
+
 def test_what_cannot_be_converted(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected --photos"):
-        convert(out, ["pictures"])
+    for photos in (None, tmp_path / "none"):
+        with pytest.raises(UsageError, match="expected --photos"):
+            convert(out, ["csv", "pictures"], photos=photos)
+    assert not (out / "faces.csv").exists()
+    result = runner.invoke(app, ["convert", str(out), "--format", "jsonl"])
+    assert (result.exit_code, "expected some of pictures" in result.stderr) == (2, True)
     with pytest.raises(DataError, match=r"found no results\.jsonl"):
         convert(tmp_path, ["csv"])
     (out / "results.jsonl").write_text(f"{to_line(make_reading('a.jpg'))}\n{to_line(make_reading('a.png'))}\n")

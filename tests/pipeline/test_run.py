@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import stages
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, UsageError
 from pipeline.journal import STATE_FOLDER, Journal
 from pipeline.reading import PhotoReading
 from pipeline.run import RunSettings, annotate
@@ -99,6 +99,14 @@ def test_files_of_other_photos_are_told_and_kept(photos: Path, tmp_path: Path) -
     ]  # fmt: skip
     assert notes[0].endswith("also holds 30 files of other photos, such as 0/00.xml")
     assert (out / "voc/0/00.xml").is_file()
+
+
+def test_two_photos_of_one_picture_are_refused(tmp_path: Path) -> None:
+    for name in ("a.heic", "a.heic.jpg"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"")
+    with pytest.raises(UsageError, match="would share one picture"):
+        run(tmp_path / "photos", tmp_path / "out")
 
 
 def test_no_pictures(photos: Path, tmp_path: Path) -> None:

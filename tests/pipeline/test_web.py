@@ -54,6 +54,9 @@ class Server(BaseHTTPRequestHandler):
     def send_moved(self) -> None:
         self.reply(302, Location="/photo.jpg")
 
+    def send_umlaut(self) -> None:
+        self.reply(302, Location="/spaced/été 1.jpg?q=a b&c=%2F".encode().decode("latin-1"))
+
     def send_loop(self) -> None:
         self.reply(302, Location="/loop")
 
@@ -107,7 +110,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("path", ["photo.jpg", "moved", "spaced/été 1.jpg?q=a b&c=%2F"])
+@pytest.mark.parametrize("path", ["photo.jpg", "moved", "umlaut", "spaced/été 1.jpg?q=a b&c=%2F"])
 def test_a_photo_and_a_redirect_to_one(path: str, url: str) -> None:
     assert fetch(f"{url}/{path}", limits=LOCAL) == PHOTO
 

@@ -27,7 +27,7 @@ help:
 	@echo "make bench [WIDER=folder] [YUNET=] [FASTER_RCNN=] face detectors side by side: accuracy, time, memory"
 	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
 	@echo "make retrain-emotion [FER2013= FERPLUS=]          the recipe of the shipped classifier (hours)"
-	@echo "make retrain-compact DATATURKS= MASKS= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
+	@echo "make retrain-compact DATATURKS= MASKS= WEBFACES= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
 	@echo "make retrain-faster-rcnn DATATURKS= [WIDER_TRAIN=]      the recipe of the Faster R-CNN in docs/faster_rcnn.md (an hour)"
 	@echo "make format                                       let ruff mend what it can"
 	@echo "make clean                                        remove both environments and all caches"
@@ -77,19 +77,28 @@ retrain-emotion: .venv-test/.installed
 	$(EMOTION_TRAIN) --epochs 19 -o runs/emotion-1
 	$(EMOTION_TRAIN) --epochs 17 --lr 1.5e-3 --size 40 --augmentation mild --weights runs/emotion-1/last.pt -o runs/emotion-2
 	$(EMOTION_TRAIN) --epochs 9 --lr 8e-4 --size 40 --augmentation seam --weights runs/emotion-2/last.pt -o runs/emotion-3
-	.venv-test/bin/emotion export runs/emotion-3 -o runs/emotion.onnx --data "$(FER2013)"
+	$(EMOTION_TRAIN) --epochs 23 --lr 1.2e-3 --size 40 --augmentation seam --mixup 0.2 --weights runs/emotion-3 \
+	    --teacher runs/emotion-3 --teacher runs/emotion-2 --distill-weight 0.4 --seed 5 -o runs/emotion-4
+	$(EMOTION_TRAIN) --model fer_resnet_wide --epochs 14 --lr 1.4e-3 --size 40 --augmentation seam \
+	    --weights runs/emotion-4/last.pt --teacher runs/emotion-4 --distill-weight 0.35 -o runs/emotion-5
+	.venv-test/bin/emotion export runs/emotion-5 -o runs/emotion.onnx --data "$(FER2013)"
 
-# DATATURKS and MASKS: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
+# DATATURKS, MASKS and WEBFACES: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
-COMPACT_GO_ON = --freeze stem --start-share 0 --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
+COMPACT_GO_ON = --freeze stem --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
 retrain-compact: .venv-test/.installed
-	@test -n "$(DATATURKS)" -a -n "$(MASKS)" || { echo "expected DATATURKS= and MASKS=, see facedet/weights/compact.md" >&2; exit 2; }
+	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" || { echo "expected DATATURKS=, MASKS= and WEBFACES=, see facedet/weights/compact.md" >&2; exit 2; }
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
-	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --start-share 0 --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
-	    --epochs 12 --lr 1e-3 --warmup-steps 200 --seed 4 --out runs/compact-3
+	    --start-share 0 --epochs 12 --lr 1e-3 --warmup-steps 200 --seed 4 --out runs/compact-3
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-3/best.onnx \
-	    --augmentation strong --mosaic 0.3 --epochs 22 --lr 1.5e-3 --warmup-steps 200 --seed 5 --out runs/compact-4
+	    --start-share 0 --augmentation strong --mosaic 0.3 --epochs 22 --lr 1.5e-3 --warmup-steps 200 --seed 5 --out runs/compact-4
+	.venv-test/bin/facedet audit "$(WEBFACES)" --detector runs/compact-4/best.onnx --confident 0.5 --unsure 0.3 \
+	    --propose "$(WEBFACES)/proposed.json"
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" \
+	    --weights runs/compact-4/best.onnx --start-share 0.5 --augmentation strong --mosaic 0.3 --epochs 7 --lr 1.5e-3 \
+	    --warmup-steps 200 --seed 6 --out runs/compact-5
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

@@ -67,6 +67,8 @@ def main(options: argparse.Namespace) -> None:
     """Run everything, print the table, write it if asked to."""
     dataset = load_data(options.data / "wider_face" / "dev")
     photos = [ignoring_small(photo, options.min_face) for photo in dataset.photos[: options.photos]]
+    if options.write is not None:
+        options.write.mkdir(parents=True, exist_ok=True)
     contenders = [start(kind, options) for kind in [*(options.fer_mode or TOLD), *options.detector]]
     for contender in contenders:
         contender.ask({"photo": str(photos[0].path)})

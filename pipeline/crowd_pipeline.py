@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     PhotoLike = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8] | Image.Image
 
-MIN_LEGIBLE_PX = 14
+MIN_LEGIBLE_PX = 12
 """Faces whose mean side is less are reported as `too_small`, without an emotion. Measured by benchmarks/face_size.py:
 below it the classifier keeps less than half of what it is better than always naming the commonest emotion."""
 

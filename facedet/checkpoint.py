@@ -80,6 +80,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if path.suffix == ".pkl":
         tensors, partial_names = read_zoo_pickle(path)
         return Checkpoint(path, tensors, partial_names=partial_names)
+    content = load_whole(path)
+    tensors = content.get("model", content)
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
+        raise WeightsError(f'{path}: expected {{"model": tensors by name}}')
+    about = content.get("facedet", {})
+    rest = {k: v for k, v in content.items() if k not in ("model", "facedet")} if "model" in content else {}
+    return Checkpoint(path, dict(tensors), about if isinstance(about, dict) else {}, rest)
+
+
+def load_whole(path: Path) -> dict[str, Any]:
+    """What `save_whole` has written. Raises WeightsError when it is damaged, or more than tensors and plain values."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # torch raises pickle, zip, runtime and index errors for damaged files
@@ -87,12 +98,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise WeightsError(f"{path}: refused, not a checkpoint of plain tensors: {reason}") from e
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a dictionary, got {type(content).__name__}")
-    tensors = content.get("model", content)
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
-        raise WeightsError(f'{path}: expected {{"model": tensors by name}}')
-    about = content.get("facedet", {})
-    rest = {k: v for k, v in content.items() if k not in ("model", "facedet")} if "model" in content else {}
-    return Checkpoint(path, dict(tensors), about if isinstance(about, dict) else {}, rest)
+    return content
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, *, about: Mapping[str, Any], **rest: Any) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedet.checkpoint import save_whole
+from facedet.checkpoint import load_whole, save_whole
 from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
 from facedet.errors import ConfigError, TrainingDiverged, WeightsError
@@ -143,12 +143,12 @@ def train_compact(
         learner, origin = Learner(config, initial), _origin(photos, initial)
         state = {"epoch": 0, "best": -1.0}
         if run.last.exists():
-            saved = _load_last(run.last)
-            if faults := _other_origin(saved.get("origin", origin), origin, out):
-                raise ConfigError(faults)
             try:
+                saved = load_whole(run.last)
+                if faults := _other_origin(saved.get("origin", origin), origin, out):
+                    raise ConfigError(faults)
                 state = learner.restore(saved)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
         photos, cache = prepare(photos), PhotoCache()
         steps = max(len(photos) // config.batch_size, 1)
@@ -178,14 +178,6 @@ def train_compact(
             save_whole({**learner.state(), "state": state, "origin": origin}, run.last)
             report(line)
     return run.best
-
-
-def _load_last(path: Path) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = dict(torch.load(path, weights_only=True))
-    except Exception as error:  # torch.load has no common error class
-        raise WeightsError(f"{path}: damaged: {str(error).splitlines()[0] if str(error) else error!r}") from error
-    return saved
 
 
 def _origin(photos: Sequence[Photo], initial: Mapping[str, Tensor] | None) -> dict[str, str]:

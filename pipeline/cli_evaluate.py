@@ -53,7 +53,7 @@ def evaluate(
 
     Each detector with each --emotion is one setting, each --predictions another; all are measured on the same photos.
     """
-    from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
+    from pipeline.crowd_pipeline import CrowdPipeline
     from pipeline.evaluate import evaluate as measure
     from pipeline.evaluate_report import as_dict, to_text, write_report
     from pipeline.truth import load_truth
@@ -61,7 +61,6 @@ def evaluate(
     known = load_truth(truth)
     default: list[str | None] = [] if predictions else [None]
     wanted = [*(detector or []), *(detectors or [])] or default
-    legible = MIN_LEGIBLE_PX if min_legible is None else min_legible
 
     def load(name: str | None, classifier: str) -> CrowdPipeline:
         return CrowdPipeline.default(
@@ -70,7 +69,7 @@ def evaluate(
             scale=scale,
             min_score=min_score,
             min_face_px=min_face,
-            min_legible_px=legible,
+            min_legible_px=min_legible,
             threads=threads,
             fallback=False,
         )

@@ -38,7 +38,7 @@ def video(
 
     Exit code 0: read to its end; 1: it breaks off; 2: nothing could be done; 130: stopped by Ctrl-C.
     """
-    from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
+    from pipeline.crowd_pipeline import CrowdPipeline
     from pipeline.video import STOPPED, annotate_video
 
     pipeline = CrowdPipeline.default(
@@ -47,7 +47,7 @@ def video(
         scale=scale,
         min_score=min_score,
         min_face_px=min_face,
-        min_legible_px=MIN_LEGIBLE_PX if min_legible is None else min_legible,
+        min_legible_px=min_legible,
         threads=threads,
         fallback=fallback,
     )

@@ -9,7 +9,7 @@ from pipeline.errors import DataError, PhotoError, UsageError
 from pipeline.photos import DEFAULT_MAX_PIXELS, load_photo
 from pipeline.reading import PhotoReading
 from pipeline.run import PICTURES
-from pipeline.sinks import SINKS, read_results, write_picture
+from pipeline.sinks import SINKS, check_names, read_results, write_picture
 
 
 def convert(
@@ -36,9 +36,7 @@ def convert(
     outside = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside:
         raise DataError(f"{path}: photo {outside[0]!r}: expected a relative path without ..")
-    for check in (SINKS[name].check for name in formats if name in SINKS):
-        if check is not None:
-            check(names)
+    check_names(names, (name for name in formats if name in SINKS), pictures="pictures" in formats)
     out = path.parent if to is None else to
     written = []
     for name in formats:

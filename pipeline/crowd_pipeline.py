@@ -81,16 +81,16 @@ class CrowdPipeline:
         scale: int | None = None,
         min_score: float | None = None,
         min_face_px: int | None = None,
-        min_legible_px: float = MIN_LEGIBLE_PX,
+        min_legible_px: float | None = None,
         threads: int | None = None,
         fallback: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> CrowdPipeline:
         """The shipped models, or others by name or weight file.
 
-        scale, min_score, min_face_px: as in `facedet.load_detector`. min_legible_px: smaller faces get no emotion.
-        threads: processor threads of each model. fallback: whether another detector may step in. max_pixels: larger
-        photos are refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
+        scale, min_score, min_face_px: as in `facedet.load_detector`. min_legible_px: smaller faces get no emotion;
+        None means MIN_LEGIBLE_PX. threads: processor threads of each model. fallback: whether another detector may
+        step in. max_pixels: larger photos are refused. Raises UsageError, DetectorError, or `emotion.WeightsError`.
         """
         _check_named_file(detector)
         load = partial(
@@ -98,7 +98,8 @@ class CrowdPipeline:
         )
         chain = DetectorChain(detector or facedet.DEFAULT_DETECTOR, load, allow_fallback=fallback)
         classifier = emotion.load_classifier(emotion_model, threads=threads)
-        return cls(chain, classifier, min_legible_px=min_legible_px, max_pixels=max_pixels)
+        legible_px = MIN_LEGIBLE_PX if min_legible_px is None else min_legible_px
+        return cls(chain, classifier, min_legible_px=legible_px, max_pixels=max_pixels)
 
     def read(self, photo: PhotoLike, *, source: str | None = None) -> PhotoReading:
         """Read one photo: a path, an encoded file's bytes, a PIL image, or uint8 [H, W, 3] BGR or [H, W] grey.

@@ -17,7 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.journal import Journal
 from pipeline.photos import DEFAULT_MAX_PIXELS
 from pipeline.reading import PhotoReading
-from pipeline.sinks import SINKS, check_pictures, picture_name, read_results
+from pipeline.sinks import SINKS, check_names, picture_name, read_results
 from pipeline.sources import Source
 from pipeline.stages import Stages, blocks_of
 from pipeline.summary import Summary
@@ -92,11 +92,7 @@ def annotate(
     holds another run: what is done is kept for resume.
     """
     started = time.perf_counter()
-    for check in (SINKS[name].check for name in settings.formats):
-        if check is not None:
-            check([source.name for source in sources])
-    if settings.pictures:
-        check_pictures([source.name for source in sources])
+    check_names([source.name for source in sources], settings.formats, pictures=settings.pictures)
     with Journal(out) as journal, _told_as_output_error(out):
         run = describe_run(sources, settings, pipelines[0])
         if resume and not journal.unfinished and _is_finished(out, run):

@@ -121,6 +121,13 @@ SINKS: dict[str, Sink] = {
 """Outputs by the name that --format takes. Adding one is a function and a line."""
 
 
+def check_names(photos: Sequence[str], formats: Iterable[str], *, pictures: bool) -> None:
+    """Raises UsageError when one of the formats, or the pictures, cannot hold photos of these names side by side."""
+    for check in (*(SINKS[name].check for name in formats), check_pictures if pictures else None):
+        if check is not None:
+            check(photos)
+
+
 def to_line(reading: PhotoReading) -> str:
     """A reading as one line of results.jsonl, without the line's end."""
     return json.dumps(reading.to_dict(), ensure_ascii=False, allow_nan=False, separators=(", ", ": "))

@@ -116,11 +116,13 @@ def _connect(parts: SplitResult, limits: WebLimits, deadline: float) -> http.cli
         raise TimeoutError
     link = socket.create_connection((address, port), timeout=wait_s)
     try:
-        connection = http.client.HTTPConnection(parts.hostname, port, timeout=wait_s)
+        connection: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context()
             link = context.wrap_socket(link, server_hostname=parts.hostname)
             connection = http.client.HTTPSConnection(parts.hostname, port, timeout=wait_s, context=context)
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, port, timeout=wait_s)
     except BaseException:
         link.close()
         raise

@@ -19,7 +19,7 @@ from facedet.data.coco import FaceDataset, Photo
 from facedet.detectors.compact import CompactDetector
 from facedet.evaluate import Detector, evaluate
 from facedet.export import export_compact, load_compact_checkpoint, write_onnx
-from facedet.models.compact import compact
+from facedet.models.compact import compact, deepened
 from facedet.train import CompactConfig, train_compact
 
 LOW_SCORE = 0.02
@@ -66,9 +66,9 @@ def initial_weights(weights: str) -> dict[str, torch.Tensor] | None:
     if weights == "none":
         return None
     if weights != "bundled":
-        return load_compact_checkpoint(weights)[0].state_dict()
+        return deepened(load_compact_checkpoint(weights)[0].state_dict())
     with resources.as_file(resources.files("facedet") / "weights" / "compact.onnx") as path:
-        return load_compact_checkpoint(path)[0].state_dict()
+        return deepened(load_compact_checkpoint(path)[0].state_dict())
 
 
 def spare_unlabelled(photos: Sequence[Photo], detector: Detector, *, min_score: float) -> list[Photo]:

@@ -19,7 +19,14 @@ from facedet.checkpoint import ANCHOR_NAMES, Checkpoint, load_into, read_checkpo
 from facedet.errors import WeightsError
 from facedet.faces import Faces
 from facedet.models.anchors import Anchors
-from facedet.models.faster_rcnn import FASTER_RCNNS, PRESETS, FasterRCNN, faster_rcnn_r18_fpn
+from facedet.models.compact import depths_of
+from facedet.models.faster_rcnn import (
+    FASTER_RCNNS,
+    PRESETS,
+    FasterRCNN,
+    faster_rcnn_compact_fpn,
+    faster_rcnn_r18_fpn,
+)
 from facedet.models.fpn import STRIDES
 from facedet.models.inference import prepare_for_inference
 
@@ -51,7 +58,7 @@ class FasterRCNNDetector:
         checkpoint = read_checkpoint(path)
         about = checkpoint.about or inferred_about(checkpoint)
         self._min_score = float(about.get("min_score", MIN_SCORE)) if min_score is None else min_score
-        model = build_model(about, checkpoint.path, min_score=self._min_score)
+        model = build_model(about, checkpoint, min_score=self._min_score)
         load_into(model, checkpoint, strict=True)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         float32_cpu = self._device.type == "cpu" and not native_bfloat16(self._device)
@@ -115,14 +122,17 @@ def find_faces(
     return faces
 
 
-def build_model(about: Mapping[str, Any], path: Path, *, min_score: float = 0.05) -> FasterRCNN:
+def build_model(about: Mapping[str, Any], checkpoint: Checkpoint, *, min_score: float = 0.05) -> FasterRCNN:
     """The architecture that a checkpoint says it holds, untrained. Raises WeightsError for an unknown one."""
     name = about.get("model")
     if name not in FASTER_RCNNS:
-        raise WeightsError(f"{path}: holds model {name!r}; expected one of {', '.join(FASTER_RCNNS)}")
+        raise WeightsError(f"{checkpoint.path}: holds model {name!r}; expected one of {', '.join(FASTER_RCNNS)}")
     preset, norm = str(about.get("preset", "face")), about.get("norm")
     if name == "faster_rcnn_r18_fpn" and norm is not None:
         return faster_rcnn_r18_fpn(preset=preset, norm=norm, min_score=min_score)
+    if name == "faster_rcnn_compact_fpn":
+        stages = (tensor.removeprefix("backbone.bottom_up.") for tensor in checkpoint.tensors)
+        return faster_rcnn_compact_fpn(preset=preset, depths=depths_of(stages), min_score=min_score)
     return FASTER_RCNNS[name](preset=preset, min_score=min_score)
 
 

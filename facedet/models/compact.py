@@ -8,6 +8,7 @@ box as centre offset and log size (Ge et al. 2021, YOLOX).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -19,6 +20,10 @@ STRIDES = (8, 16, 32)
 STAGES = ("stem", "stage8", "stage16", "stage32")
 """Names of the backbone's parts, bottom up."""
 WIDTHS = (16, 32, 64, 128, 128)
+DEPTHS = (1, 3, 4)
+"""Bottlenecks per stage."""
+FIRST_SCALE = 0.05
+"""What a bottleneck's last norm starts with: a block added to a trained network hardly changes what passes."""
 PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
 
 
@@ -37,6 +42,7 @@ class Bottleneck(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(conv(channels, channels // 2, kernel=1), conv(channels // 2, channels))
+        nn.init.constant_(self.get_parameter("residual.1.1.weight"), FIRST_SCALE)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = x + self.residual(x)
@@ -94,9 +100,9 @@ class CompactStages(nn.Module):
     ResNet's words. The input is normalised as in `Compact`: PIXEL_MEAN, PIXEL_STD.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depths: tuple[int, int, int] = DEPTHS) -> None:
         super().__init__()
-        whole = compact()
+        whole = compact(depths)
         self.channels = WIDTHS[1:]
         self.stem, self.stage8, self.stage16, self.stage32 = whole.stem, whole.stage8, whole.stage16, whole.stage32
 
@@ -132,6 +138,24 @@ def grid_points(height: int, width: int, stride: int) -> torch.Tensor:
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
-def compact() -> Compact:
-    """The shipped detector."""
-    return Compact(widths=WIDTHS, depths=(1, 2, 2), pyramid=64)
+def compact(depths: tuple[int, int, int] = DEPTHS) -> Compact:
+    """The shipped detector. depths: bottlenecks per stage; earlier versions had fewer."""
+    return Compact(widths=WIDTHS, depths=depths, pyramid=64)
+
+
+def depths_of(names: Iterable[str]) -> tuple[int, int, int]:
+    """Bottlenecks per stage of the network whose tensors have these names; names of no stage count nothing."""
+    blocks = {tuple(name.split(".")[:2]) for name in names if ".residual." in name}
+    stage8, stage16, stage32 = (sum(stage == wanted for stage, _ in blocks) for wanted in STAGES[1:])
+    return stage8, stage16, stage32
+
+
+def deepened(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Values of an earlier, shallower `compact` for today's: its further blocks change hardly anything at first.
+
+    The same values give the same result: the random numbers of the new blocks are seeded here.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = compact().state_dict()
+    return {**{name: value for name, value in fresh.items() if ".residual." in name}, **values}

@@ -18,7 +18,7 @@ from facedet.cli import app
 from facedet.compact_run import initial_weights, spare_unlabelled
 from facedet.data.augment import AUGMENTATIONS
 from facedet.data.coco import Photo, write_coco
-from facedet.export import load_compact_checkpoint
+from facedet.export import export_compact, load_compact_checkpoint
 from facedet.faces import Faces
 from facedet.models.compact import compact
 from tests.facedet.drawn_faces import drawn_dataset
@@ -172,3 +172,23 @@ def test_an_earlier_run_is_a_start(tmp_path: Path) -> None:
     assert initial_weights("none") is None
     with pytest.raises(facedet.WeightsError, match="nowhere"):
         initial_weights(str(tmp_path / "nowhere.pt"))
+
+
+def test_a_shallower_network_of_an_earlier_version_serves_and_grows(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    earlier = compact((1, 2, 2)).eval()
+    torch.save({"network": earlier.state_dict(), "metadata": {}}, tmp_path / "best.pt")
+    export_compact(tmp_path, tmp_path / "best.onnx")
+    photo = np.full((64, 64, 3), 90, np.uint8)
+    assert facedet.load_detector(tmp_path / "best.onnx", min_score=0).detect([photo])[0].scores.size
+    start = initial_weights(str(tmp_path / "best.onnx"))
+    assert start is not None
+    assert start.keys() == compact().state_dict().keys()
+    again = initial_weights(str(tmp_path / "best.pt"))
+    assert all(torch.equal(start[name], value) for name, value in (again or {}).items())
+    grown = compact().eval()
+    grown.load_state_dict(start)
+    pixels = torch.randint(0, 256, (1, 3, 64, 96)).float()
+    with torch.inference_mode():
+        before, now = earlier(pixels), grown(pixels)
+    assert 0 < (now - before).abs().max() < 0.1

@@ -61,6 +61,13 @@ def test_stages_of_compact_give_what_compact_gives() -> None:
     assert [96 // f.shape[3] for f in found.values()] == [4, 8, 16, 32]
 
 
+def test_a_checkpoint_on_shallower_stages_of_compact_loads(tmp_path: Path) -> None:
+    model = faster_rcnn_compact_fpn(depths=(1, 2, 2))
+    save_checkpoint(tmp_path / "earlier.pth", model, about={"model": "faster_rcnn_compact_fpn"})
+    detector = load_detector(tmp_path / "earlier.pth", min_score=0)
+    assert len(detector.detect([photo()])[0])
+
+
 @pytest.mark.parametrize(("freeze_at", "first_learning"), [(0, "stem"), (1, "stage8"), (2, "stage8"), (4, "stage32")])
 def test_frozen_stages_of_compact(freeze_at: int, first_learning: str) -> None:
     stages = faster_rcnn_compact_fpn(freeze_at=freeze_at).backbone.bottom_up.train()

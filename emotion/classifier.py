@@ -97,6 +97,8 @@ def _open_session(weights: bytes, where: str, threads: int | None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Else its threads go on spinning after each call, and slow what comes next: the other network, other programs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -27,7 +27,7 @@ help:
 	@echo "make bench [WIDER=folder] [YUNET=] [FASTER_RCNN=] face detectors side by side: accuracy, time, memory"
 	@echo "make reproduce [FER2013=archive.zip]              earlier projects' emotion models, trained again (hours)"
 	@echo "make retrain-emotion [FER2013= FERPLUS=]          the recipe of the shipped classifier (hours)"
-	@echo "make retrain-compact DATATURKS= MASKS= WEBFACES= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
+	@echo "make retrain-compact DATATURKS= MASKS= WEBFACES= WIDER_MORE= [WIDER_TRAIN=]   the recipe of the shipped detector (hours)"
 	@echo "make retrain-faster-rcnn DATATURKS= [WIDER_TRAIN=]      the recipe of the Faster R-CNN in docs/faster_rcnn.md (an hour)"
 	@echo "make format                                       let ruff mend what it can"
 	@echo "make clean                                        remove both environments and all caches"
@@ -83,11 +83,12 @@ retrain-emotion: .venv-test/.installed
 	    --weights runs/emotion-4/last.pt --teacher runs/emotion-4 --distill-weight 0.35 -o runs/emotion-5
 	.venv-test/bin/emotion export runs/emotion-5 -o runs/emotion.onnx --data "$(FER2013)"
 
-# DATATURKS, MASKS and WEBFACES: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
+# DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
 COMPACT_GO_ON = --freeze stem --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
 retrain-compact: .venv-test/.installed
-	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" || { echo "expected DATATURKS=, MASKS= and WEBFACES=, see facedet/weights/compact.md" >&2; exit 2; }
+	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" -a -n "$(WIDER_MORE)" \
+	    || { echo "expected DATATURKS=, MASKS=, WEBFACES= and WIDER_MORE=, see facedet/weights/compact.md" >&2; exit 2; }
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --start-share 0 --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
@@ -99,6 +100,10 @@ retrain-compact: .venv-test/.installed
 	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" \
 	    --weights runs/compact-4/best.onnx --start-share 0.5 --augmentation strong --mosaic 0.3 --epochs 7 --lr 1.5e-3 \
 	    --warmup-steps 200 --seed 6 --out runs/compact-5
+	$(COMPACT_TRAIN) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" \
+	    --data "$(DATATURKS)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" --weights runs/compact-5/best.onnx --start-share 0 \
+	    --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0 --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
+	    --warmup-steps 200 --seed 10 --out runs/compact-6
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

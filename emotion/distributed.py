@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,7 +46,13 @@ def join_team() -> Team:
         return Team()
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(distributed.destroy_process_group)  # else its threads may abort a process that ends well
+        atexit.register(_leave)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return Team(distributed.get_rank(), size)
+
+
+def _leave() -> None:
+    """End the group, whose threads may else abort a process that ends well; wrapped models hold it in cycles."""
+    gc.collect()
+    distributed.destroy_process_group()

@@ -158,4 +158,4 @@ def deepened(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         fresh = compact().state_dict()
-    return {**{name: value for name, value in fresh.items() if ".residual." in name}, **values}
+    return {**fresh, **values}

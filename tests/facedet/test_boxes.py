@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facedet.boxes import iou_matrix, suppress_overlaps
+from facedet.boxes import iou_matrix, suppress_overlaps, voted_boxes
 
 NONE = np.zeros((0, 4), np.float32)
 UNIT = np.array([[0, 0, 10, 10]], np.float32)
@@ -51,3 +51,14 @@ def test_what_stays_is_apart_and_what_goes_has_a_better_neighbour(corners: np.nd
     assert np.array_equal(overlaps[np.ix_(kept, kept)], np.eye(len(kept), dtype=bool))
     for gone in set(range(12)) - set(kept.tolist()):
         assert any(overlaps[gone, k] and scores[k] >= scores[gone] for k in kept)
+
+
+def test_voters_pull_a_box_by_their_scores_and_others_do_not() -> None:
+    voters = np.array([[0, 0, 10, 10], [2, 0, 12, 10], [8, 8, 18, 18]], np.float32)
+    scores = np.array([0.9, 0.3, 0.8], np.float32)
+    voted = voted_boxes(voters[[0, 2]], voters, scores, 0.6)
+    assert voted == pytest.approx(np.array([[0.5, 0, 10.5, 10], [8, 8, 18, 18]]))
+
+
+def test_nothing_to_vote_on() -> None:
+    assert voted_boxes(NONE, UNIT, np.ones(1, np.float32), 0.6).shape == (0, 4)

@@ -40,6 +40,16 @@ def test_a_small_photo_filled_by_one_face_gives_that_face(crowd: npt.NDArray[np.
         assert iou_matrix(found, np.array([[0, 0, 60, 60]], np.float32))[0, 0] > 0.4
 
 
+@pytest.mark.parametrize("min_score", [0.15, 0.5])
+def test_min_score_is_a_cut_and_nothing_else(crowd: npt.NDArray[np.uint8], min_score: float) -> None:
+    everything = facedet.load_detector(threads=1, min_score=0.02).detect([crowd])[0]
+    expected = everything.select(everything.scores >= min_score)
+    some = facedet.load_detector(threads=1, min_score=min_score).detect([crowd])[0]
+    assert len(some) > 20
+    assert np.allclose(some.boxes_xyxy, expected.boxes_xyxy, atol=1e-3)
+    assert np.array_equal(some.scores, expected.scores)
+
+
 @pytest.mark.slow
 def test_a_photo_of_24_megapixels_keeps_its_small_faces(crowd: npt.NDArray[np.uint8]) -> None:
     detector = facedet.load_detector(threads=1)

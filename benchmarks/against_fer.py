@@ -19,7 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Contender:
 def main(options: argparse.Namespace) -> None:
     """Run everything, print the table, write it if asked to."""
     dataset = load_data(options.data / "wider_face" / "dev")
-    photos = [ignoring_small(photo, options.min_face) for photo in dataset.photos[: options.photos]]
+    photos = [photo.ignoring_small(options.min_face) for photo in dataset.photos[: options.photos]]
     if options.write is not None:
         options.write.mkdir(parents=True, exist_ok=True)
     contenders = [start(kind, options) for kind in [*(options.fer_mode or TOLD), *options.detector]]
@@ -104,12 +104,6 @@ def start(kind: str, options: argparse.Namespace) -> Contender:
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
     return Contender(TOLD.get(kind, f"crowdmood, {Path(kind).stem}"), process)
-
-
-def ignoring_small(photo: Photo, min_face_px: int) -> Photo:
-    """The photo with faces whose longer side is less marked as neither rewarding nor costing."""
-    longer = (photo.boxes_xyxy[:, 2:] - photo.boxes_xyxy[:, :2]).max(1, initial=0)
-    return replace(photo, ignore=photo.ignore | (longer < min_face_px))
 
 
 def measure_photo(contender: Contender, photo: Photo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from facedet.data.coco import FaceDataset
 from facedet.data.load import load_data
 from facedet.detectors import DEFAULT_DETECTOR, load_detector
 from facedet.errors import DataError, FacedetError
+from facedet.mistakes import Mistakes
 
 TRAIN_EXTRA = ("torch", "torchvision", "onnx", "matplotlib", "pycocotools", "scipy", "supervision", "yaml")
 ALL_SPLITS = "all"
@@ -70,14 +72,19 @@ def evaluate(
     min_score: Annotated[
         float, typer.Option(help="Detections below are left out; keep low for full curves.")
     ] = LOW_SCORE,
+    min_true_px: Annotated[
+        int | None, typer.Option(min=1, help="Smaller true faces neither reward nor cost; not WIDER's levels.")
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for curves, misses and false alarms.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """AP, AR and the WIDER FACE levels of a detector on one split, with up to 1,000 detections per photo."""
+    """AP, AR and the WIDER FACE levels of a detector on one split, and what it gets right and wrong by score."""
     from facedet.evaluate import evaluate as measure
     from facedet.gallery import prepare_gallery, write_gallery
 
     dataset = _load(data, split)
+    if min_true_px is not None:
+        dataset = dataset.ignoring_small(min_true_px)
     if plots is not None:
         prepare_gallery(plots)
     engine = load_detector(detector, scale=scale, threads=threads, min_score=min_score)
@@ -88,6 +95,7 @@ def evaluate(
         typer.echo(json.dumps(result.as_dict()))
     else:
         _print_figures(result.as_dict())
+        _print_mistakes(result.by_score)
     if plots is not None:
         for path in write_gallery(result, dataset, plots):
             typer.echo(f"wrote {path}", err=True)
@@ -219,6 +227,15 @@ def _print_figures(figures: dict[str, Any]) -> None:
     if point := figures["operating_point"]:
         text = f"score {point['score']:.3f}: precision {point['precision']:.3f}, recall {point['recall']:.3f}"
         table.add_row("best F1", f"{point['f1']:.4f} at {text}")
+    Console().print(table)
+
+
+def _print_mistakes(rows: Sequence[Mistakes]) -> None:
+    kinds = ("right", "off", "twice", "background", "missed")
+    table = Table("from score", "precision", "recall", *kinds, title="Right and wrong at IoU 0.5")
+    for row in rows:
+        shares = ["-" if share is None else f"{share:.3f}" for share in (row.precision, row.recall)]
+        table.add_row(f"{row.score:g}", *shares, *(str(getattr(row, kind)) for kind in kinds))
     Console().print(table)
 
 

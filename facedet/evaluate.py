@@ -15,6 +15,7 @@ from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics, pycocotools_clas
 from facedet.data.coco import FaceDataset
 from facedet.errors import ConfigError
 from facedet.faces import Faces
+from facedet.mistakes import Mistakes, mistakes_by_score
 from facedet.operating_point import OperatingPoint, match_all, operating_point
 from facedet.wider_protocol import WiderPhoto, load_wider_truth, photos_of, wider_ap
 
@@ -40,7 +41,7 @@ class Evaluation:
     scale: the test scale in words, say "native" or "long side 640 px". faces: those that count (WIDER: at "hard").
     metrics: name -> value in [0, 1], None where the set holds nothing to measure. curves: name -> float64 [K, 2],
     recall and precision. detections: one value per photo, in the data set's order. operating_point: the score
-    threshold with the best F1 at IoU 0.5.
+    threshold with the best F1 at IoU 0.5. by_score: what is right and wrong at rising thresholds.
     """
 
     detector: str
@@ -54,6 +55,7 @@ class Evaluation:
     curves: Mapping[str, npt.NDArray[np.float64]]
     detections: tuple[Faces, ...]
     operating_point: OperatingPoint | None
+    by_score: tuple[Mistakes, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but curves and detections, ready for JSON."""
@@ -63,8 +65,12 @@ class Evaluation:
             **{name: getattr(self, name) for name in plain},
             "max_detections": MAX_DETECTIONS,
             "ms_per_photo": round(self.ms_per_photo, 2),
-            "metrics": {k: None if v is None else round(v, 4) for k, v in self.metrics.items()},
+            "metrics": {k: _rounded(v) for k, v in self.metrics.items()},
             "operating_point": {k: round(v, 4) for k, v in point.items()} if point else None,
+            "by_score": [
+                {**asdict(row), "precision": _rounded(row.precision), "recall": _rounded(row.recall)}
+                for row in self.by_score
+            ],
         }
 
 
@@ -94,11 +100,16 @@ def evaluate(
     metrics, curves, faces = ready(detections)
     name = str(getattr(detector, "name", type(detector).__name__))
     scale = str(getattr(detector, "test_scale", "native"))
+    matches = match_all(dataset, detections)
     return Evaluation(
         name, dataset.name, protocol, scale,
         len(dataset), faces, ms, metrics, curves, tuple(detections),
-        operating_point(dataset, detections, match_all(dataset, detections)),
+        operating_point(dataset, detections, matches), tuple(mistakes_by_score(dataset, detections, matches)),
     )  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def measure(dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco") -> Measured:

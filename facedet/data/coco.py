@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class Photo:
                 "as its annotation says"
             )
 
+    def ignoring_small(self, min_face_px: float) -> Photo:
+        """The photo with faces whose longer side is less marked as neither rewarding nor costing."""
+        longer = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).max(1, initial=0)
+        return replace(self, ignore=self.ignore | (longer < min_face_px))
+
 
 @dataclass(frozen=True)
 class FaceDataset:
@@ -87,6 +92,10 @@ class FaceDataset:
     def face_count(self) -> int:
         """Faces that count, without the ignored ones."""
         return int(sum((~p.ignore).sum() for p in self.photos))
+
+    def ignoring_small(self, min_face_px: float) -> FaceDataset:
+        """The same photos, where faces whose longer side is less neither reward nor cost."""
+        return replace(self, photos=tuple(photo.ignoring_small(min_face_px) for photo in self.photos))
 
 
 def split_of(name: str, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:

@@ -68,6 +68,17 @@ def test_evaluate_wider_at_a_scale(tmp_path: Path) -> None:
     assert "wider" in run(*words).output
 
 
+def test_evaluate_tells_right_and_wrong_by_score(prepared: Path) -> None:
+    words = ("evaluate", "--detector", "haar", "--data", prepared, "--min-score", 0)
+    rows = json.loads(run(*words, "--json").stdout)["by_score"]
+    assert [row["score"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert all(row["right"] + row["missed"] == 4 for row in rows)
+    assert "background" in run(*words).output
+    large_only = json.loads(run(*words, "--min-true-px", 1000, "--json").stdout)
+    assert large_only["faces"] == 0
+    assert large_only["by_score"][0]["recall"] is None
+
+
 def test_audit_with_a_proposal(tmp_path: Path) -> None:
     words = ("audit", source(tmp_path), "--images", tmp_path / "photos", "--detector", "haar", "--json")
     refused = run(*words, "--confident", 0.5, "--unsure", 0.7)

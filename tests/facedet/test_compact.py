@@ -153,7 +153,7 @@ def test_training_resumes_exactly(tmp_path: Path) -> None:
 def test_training_from_nothing_learns_four_photos(tmp_path: Path) -> None:
     photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
     config = CompactConfig(
-        epochs=20, batch_size=8, lr=4e-3, warmup_steps=5, ema_decay=0.8, crop=CropRecipe(size=96, mosaic=0)
+        epochs=30, batch_size=8, lr=4e-3, warmup_steps=5, ema_decay=0.8, crop=CropRecipe(size=96, mosaic=0)
     )
     train_compact(config, photos * 4, tmp_path / "run")
     network, _ = load_compact_checkpoint(tmp_path / "run")

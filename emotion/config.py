@@ -8,6 +8,8 @@ from emotion.data.augment import VIEW, Augmentation
 from emotion.expressions import EMOTIONS
 from emotion.models import BASELINES, MODELS
 
+FERPLUS_TEACHER = "ferplus"
+"""Stands among `TrainConfig.teacher` for the FER+ votes."""
 LABEL_SOURCES = ("fer2013", "ferplus", "ferplus-majority", "ferplus-both")
 """What is learned: FER-2013's label; the shares of FER+ votes; the FER+ majority; half label, half vote shares."""
 CHOICES = {
@@ -36,8 +38,8 @@ class TrainConfig:
     eval_size: size of measuring; None is the size that is being trained at. Where the size of measuring changes, what
     is best begins anew, so that best.pt is always the best of the last size that the run reached.
     weights: start of the network: none (random), imagenet, or a checkpoint (.pt file or run folder) of an earlier run.
-    mixup: alpha of the Beta distribution that says how two images are mixed. teacher: weight files whose mean
-    probabilities are learned with the share `distill_weight`, the labels with the rest.
+    mixup: alpha of the Beta distribution that says how two images are mixed. teacher: weight files, and FERPLUS_TEACHER
+    for the FER+ votes, whose mean probabilities are learned with the share `distill_weight`, the labels with the rest.
     """
 
     model: str = "fer_resnet"
@@ -148,7 +150,7 @@ class TrainConfig:
     @property
     def needs_votes(self) -> bool:
         """Whether the run needs the FER+ votes file."""
-        return self.ferplus_weight > 0 or self.labels != "fer2013"
+        return self.ferplus_weight > 0 or self.labels != "fer2013" or FERPLUS_TEACHER in self.teacher
 
     @property
     def is_baseline(self) -> bool:

@@ -60,7 +60,7 @@ def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) 
     targets = _targets(labels, votes, config)
     teachers: tuple[str, ...] = ()
     if config.teacher:
-        targets, teachers = taught_targets(split.images, targets, config)
+        targets, teachers = taught_targets(split, targets, votes, config)
     return TrainingSet(
         images=torch.from_numpy(split.images).unsqueeze(1),
         labels=labels,

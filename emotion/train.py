@@ -199,7 +199,7 @@ def _check(config: TrainConfig, run: Run, ferplus: Path | None, *, resume: bool,
     if config.is_baseline:
         faults.append(f"model {config.model!r} is fitted in one go: expected a network (see emotion.baseline)")
     if config.needs_votes and ferplus is None:
-        faults.append("ferplus_weight above 0 or FER+ labels need the FER+ votes file (or set the weight to 0)")
+        faults.append("ferplus_weight above 0, FER+ labels and the teacher ferplus need the FER+ votes file")
     if config.batch_size % team.size:
         faults.append(f"batch_size {config.batch_size}: expected a multiple of {team.size} processes")
     faults += run.faults(config, resume=resume)

@@ -28,7 +28,9 @@ def train(
     labels: Annotated[str | None, typer.Option(help="fer2013, ferplus, ferplus-majority or ferplus-both.")] = None,
     classes: Annotated[str | None, typer.Option(help="Emotions to tell apart, with commas: happy,sad,...")] = None,
     weights: Annotated[str | None, typer.Option(help="Start: none (random), imagenet, a run or its .pt.")] = None,
-    teacher: Annotated[list[str] | None, typer.Option(help="Weights to learn from; give it once for each.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Weights to learn from, or ferplus for the votes; give it once for each.")
+    ] = None,
     distill_weight: Annotated[float | None, typer.Option(help="The teachers' share, above 0, up to 1.")] = None,
     balance: Annotated[str | None, typer.Option(help="Rare classes: none, weights or sampling.")] = None,
     optimiser: Annotated[str | None, typer.Option(help="adamw, sgd or adam.")] = None,

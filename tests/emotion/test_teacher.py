@@ -15,11 +15,12 @@ from emotion import EMOTIONS, ConfigError, WeightsError, load_classifier
 from emotion.batches import Batch, draw_batch, mixup
 from emotion.checkpoint import load_checkpoint
 from emotion.cli import app
+from emotion.data import FerSplit
 from emotion.presets import KERAS, PLAIN
 from emotion.targets import training_set
 from emotion.train import train
 from emotion.views import probabilities
-from tests.emotion.factories import make_split, write_checkpoint, write_onnx, write_zip
+from tests.emotion.factories import make_split, write_checkpoint, write_onnx, write_votes, write_zip
 
 TINY = dataclasses.replace(KERAS, model="mini_xception", epochs=1, batch_size=7, keep_falls=False)
 SPLIT = make_split(2)
@@ -59,6 +60,35 @@ def test_a_teacher_that_does_not_know_a_class(tmp_path: Path) -> None:
         training_set(SPLIT, dataclasses.replace(TINY, teacher=(str(four),)), None)
     with pytest.raises(WeightsError, match="nosuch: no such classifier"):
         training_set(SPLIT, dataclasses.replace(TINY, teacher=("nosuch",)), None)
+
+
+def test_votes_teach_which_label_such_images_have(tmp_path: Path) -> None:
+    """Nine of ten voters say fear; FER-2013 calls two of three such images fear and the third sad."""
+    names = tuple(f"{i}.png" for i in range(60))
+    labels = np.array([EMOTIONS.index(("fear", "fear", "sad")[i % 3] if i < 30 else "happy") for i in range(60)])
+    split = FerSplit(np.zeros((60, 48, 48), np.uint8), labels, names)
+    votes = write_votes(tmp_path / "votes.csv", names[:-1], ["fear"] * 30 + ["happiness"] * 29)
+    config = dataclasses.replace(TINY, teacher=("ferplus",), distill_weight=1.0)
+    learned = training_set(split, config, votes)
+    assert learned.teachers == ("ferplus",)
+    assert torch.allclose(learned.targets.sum(1), torch.ones(60))
+    assert learned.targets[0, EMOTIONS.index("fear")] == pytest.approx(2 / 3, abs=0.03)
+    assert learned.targets[0, EMOTIONS.index("sad")] == pytest.approx(1 / 3, abs=0.03)
+    assert learned.targets[-2, EMOTIONS.index("happy")] > 0.95
+    assert learned.targets[-1, EMOTIONS.index("happy")] == 1  # without votes
+
+
+def test_votes_of_one_label_teach_that_label(tmp_path: Path) -> None:
+    split = make_split(1).subset(np.arange(7) == 3)
+    votes = write_votes(tmp_path / "votes.csv", split.names, ["fear"])
+    learned = training_set(split, dataclasses.replace(TINY, teacher=("ferplus",), distill_weight=1.0), votes)
+    assert learned.targets.argmax(1).tolist() == split.labels.tolist()
+
+
+def test_the_votes_teach_only_where_they_are(tmp_path: Path) -> None:
+    data = write_zip(tmp_path / "archive.zip", {"train": make_split(2, 1), "public": make_split(1, 2)})
+    with pytest.raises(ConfigError, match=r"the teacher ferplus need the FER\+ votes file"):
+        train(dataclasses.replace(TINY, teacher=("ferplus",)), data, tmp_path / "run")
 
 
 def test_a_run_learns_from_an_onnx_file_and_a_checkpoint(teacher: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,13 @@ def checkpoint_path(run_or_file: str | Path) -> Path:
 def identity_of(path: Path) -> str:
     """ "<folder>/<file>@<first 12 digits of the file's SHA-256>"."""
     return f"{path.parent.name}/{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def save_whole(value: dict[str, Any], path: Path) -> None:
+    """torch.save so that a kill leaves either the old file or the new one."""
+    part = path.with_name(path.name + ".part")
+    torch.save(value, part)
+    os.replace(part, path)
 
 
 def read_saved(path: Path) -> dict[str, Any]:

@@ -159,6 +159,23 @@ def summary(
 
 
 app.command()(train)
+
+
+@app.command("average")
+def average_(
+    first: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    second: Annotated[Path, typer.Argument(help="Another one, which began where the first was, or the other way.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .pt.")],
+    share: Annotated[float, typer.Option(help="Of the second in the mean, between 0 and 1.")] = 0.5,
+) -> None:
+    """The mean of the weights of two runs, which is often better than either, as a checkpoint."""
+    from emotion.average import average
+
+    average(first, second, out, share=share)
+    typer.echo(f"wrote {out}")
+
+
 app.command()(export)
 app.command()(card)
 

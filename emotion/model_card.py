@@ -59,11 +59,19 @@ def model_card(
         identity=classifier.identity, count=COUNTS[len(classifier.card.labels) - 2],
         labels=", ".join(classifier.card.labels), name=classifier.card.name, megabytes=megabytes, ms=ms,
         train_images=metrics.get("train_images", "unknown"), dropped=metrics.get("duplicates_dropped", "unknown"),
-        run=", ".join(f"{key} {config[key]}" for key in told if key in config) or "unknown",
+        run=_average(training) + (", ".join(f"{key} {config[key]}" for key in told if key in config) or "unknown"),
         calibration=_calibration(evaluation, ece_crossed), split=evaluation.split,
         summary=_table([("figure", "value"), *summary_rows(evaluation)]), classes=_table(class_rows(evaluation)),
         robustness=robustness_table(robustness),
     )  # fmt: skip
+
+
+def _average(training: dict[str, Any]) -> str:
+    """Which runs the weights are the mean of, before the settings of the first; empty for those of one run."""
+    if "averaged" not in training:
+        return ""
+    first, second = training["averaged"]
+    return f"mean of {first} and, with the share {training['share']:g}, {second}; the first: "
 
 
 def write_card(path: Path, text: str) -> None:

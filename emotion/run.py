@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from emotion.checkpoint import save_whole
 from emotion.config import TrainConfig
 from emotion.errors import WeightsError
 from emotion.files import write_whole
@@ -108,9 +108,7 @@ class Run:
 
     def save(self, value: dict[str, Any], name: str) -> None:
         """Save so that a kill leaves either the old file or the new one."""
-        part = self.folder / (name + ".part")
-        torch.save(value, part)
-        os.replace(part, self.folder / name)
+        save_whole(value, self.folder / name)
 
     def load_last(self) -> dict[str, Any]:
         """What `save` wrote as last.pt. Raises WeightsError when the file is damaged."""

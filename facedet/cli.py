@@ -197,6 +197,21 @@ def audit(
 
 
 @app.command()
+def average(
+    first: Annotated[Path, typer.Argument(help="Run folder, checkpoint or exported file of the compact detector.")],
+    second: Annotated[Path, typer.Argument(help="Another one, which began where the first was, or the other way.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .pt.")],
+    share: Annotated[float, typer.Option(help="Of the second in the mean, between 0 and 1.")] = 0.5,
+) -> None:
+    """The mean of the weights of two runs, which is often better than either, as a checkpoint."""
+    from facedet.average import average_compact
+
+    average_compact(first, second, out, share=share)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint of the compact detector.")],
     *,

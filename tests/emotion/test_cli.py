@@ -153,12 +153,14 @@ def test_reproduce_writes_the_table(data: Path, tmp_path: Path) -> None:
 
 def test_card_tells_what_was_measured(data: Path, tmp_path: Path) -> None:
     config = {"lr": 0.1, "weights": "earlier/last.pt@0a1b", "teacher": [], "distill_weight": 0.5, "mixup": 0.0}
-    weights = write_onnx(tmp_path / "linear.onnx", training={"config": config, "metrics": {"train_images": 14}})
+    told = {"config": config, "metrics": {"train_images": 14}, "averaged": ["a/best.pt@12", "b.pt@34"], "share": 0.3}
+    weights = write_onnx(tmp_path / "linear.onnx", training=told)
     out = tmp_path / "card.md"
     result = RUNNER.invoke(app, ["card", str(weights), "--data", str(data), "-o", str(out)])
     assert result.exit_code == 0, result.output
     text = out.read_text()
-    assert "the run: lr 0.1, weights earlier/last.pt@0a1b\n" in text
+    mean = "mean of a/best.pt@12 and, with the share 0.3, b.pt@34; the first: "
+    assert f"the run: {mean}lr 0.1, weights earlier/last.pt@0a1b\n" in text
     for part in ("# linear@", "| accuracy | 1.0000 |", "| JPEG quality 30 |", "ms per face on one thread"):
         assert part in text
 

@@ -1,0 +1,51 @@
+"""The mean of two trained networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from emotion.checkpoint import load_checkpoint
+from emotion.cli import app
+from tests.emotion.factories import write_checkpoint
+
+
+def test_the_mean_lies_between_and_names_both(tmp_path: Path) -> None:
+    first, second = (write_checkpoint(tmp_path / name, "mini_xception") for name in "ab")
+    saved = torch.load(second, weights_only=True)
+    saved["network"] = {k: v + 1 if v.is_floating_point() else v for k, v in saved["network"].items()}
+    torch.save(saved, second)
+    words = ["average", str(first.parent), str(second), "--share", "0.25", "-o", str(tmp_path / "new" / "mean.pt")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    a, b, mean = (load_checkpoint(path) for path in (first, second, tmp_path / "new" / "mean.pt"))
+    for name, value in mean.network.state_dict().items():
+        x, y = a.network.state_dict()[name], b.network.state_dict()[name]
+        assert torch.allclose(value, 0.75 * x + 0.25 * y) if value.is_floating_point() else torch.equal(value, x)
+    assert mean.card.training["averaged"] == [a.identity, b.identity]
+    assert mean.card.training["share"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--share": "1"}, "share 1.0: expected above 0 and below 1"),
+        ({"second": "cnn1"}, "cnn1 for angry, disgust"),
+        ({"second": "nowhere"}, "no such checkpoint"),
+    ],
+)
+def test_what_has_no_mean_is_refused(change: dict[str, str], message: str, tmp_path: Path) -> None:
+    first = write_checkpoint(tmp_path / "a", "mini_xception")
+    second = str(first)
+    if change.get("second") == "cnn1":
+        second = str(write_checkpoint(tmp_path / "b", "cnn1"))
+    elif "second" in change:
+        second = str(tmp_path / change["second"])
+    words = ["average", str(first), second, "--share", change.get("--share", "0.5"), "-o", str(tmp_path / "mean.pt")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (tmp_path / "mean.pt").exists()

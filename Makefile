@@ -81,7 +81,12 @@ retrain-emotion: .venv-test/.installed
 	    --teacher runs/emotion-3 --teacher runs/emotion-2 --distill-weight 0.4 --seed 5 -o runs/emotion-4
 	$(EMOTION_TRAIN) --model fer_resnet_wide --epochs 14 --lr 1.4e-3 --size 40 --augmentation seam \
 	    --weights runs/emotion-4/last.pt --teacher runs/emotion-4 --distill-weight 0.35 -o runs/emotion-5
-	.venv-test/bin/emotion export runs/emotion-5 -o runs/emotion.onnx --data "$(FER2013)"
+	$(EMOTION_TRAIN) --model fer_resnet_wide --config emotion/weights/default-run-6.json --weights runs/emotion-5/last.pt \
+	    --teacher runs/emotion-5 --teacher runs/emotion-4 -o runs/emotion-6
+	.venv-test/bin/emotion average runs/emotion-5 runs/emotion-6 -o runs/emotion-mean/best.pt
+	$(EMOTION_TRAIN) --model fer_resnet_wide --config emotion/weights/default-run-7.json --weights runs/emotion-mean \
+	    --teacher runs/emotion-mean --teacher ferplus -o runs/emotion-7
+	.venv-test/bin/emotion export runs/emotion-7 -o runs/emotion.onnx --data "$(FER2013)"
 
 # DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
@@ -104,6 +109,9 @@ retrain-compact: .venv-test/.installed
 	    --data "$(DATATURKS)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" --weights runs/compact-5/best.onnx --start-share 0 \
 	    --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0 --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
 	    --warmup-steps 200 --seed 10 --out runs/compact-6
+	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
+	    --weights runs/compact-6/best.onnx --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 1.5e-3 \
+	    --warmup-steps 100 --seed 13 --out runs/compact-7
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

@@ -86,7 +86,10 @@ retrain-emotion: .venv-test/.installed
 	.venv-test/bin/emotion average runs/emotion-5 runs/emotion-6 -o runs/emotion-mean/best.pt
 	$(EMOTION_TRAIN) --model fer_resnet_wide --config emotion/weights/default-run-7.json --weights runs/emotion-mean \
 	    --teacher runs/emotion-mean --teacher ferplus -o runs/emotion-7
-	.venv-test/bin/emotion export runs/emotion-7 -o runs/emotion.onnx --data "$(FER2013)"
+	$(EMOTION_TRAIN) --model fer_resnet_wide --config emotion/weights/default-run-8.json --weights runs/emotion-mean -o runs/emotion-8
+	.venv-test/bin/emotion average runs/emotion-7 runs/emotion-7/last.pt -o runs/emotion-7-mean/best.pt
+	.venv-test/bin/emotion average runs/emotion-7-mean runs/emotion-8 --share 0.3 -o runs/emotion-last/best.pt
+	.venv-test/bin/emotion export runs/emotion-last -o runs/emotion.onnx --data "$(FER2013)"
 
 # DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
@@ -112,6 +115,8 @@ retrain-compact: .venv-test/.installed
 	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
 	    --weights runs/compact-6/best.onnx --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 1.5e-3 \
 	    --warmup-steps 100 --seed 13 --out runs/compact-7
+	.venv-test/bin/facedet average runs/compact-7 runs/compact-6 --share 0.25 -o runs/compact-mean/best.pt
+	.venv-test/bin/facedet export runs/compact-mean -o runs/compact.onnx
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
-    """Load a run folder's best checkpoint, or a checkpoint file.
+    """Load a run folder's best checkpoint, or a checkpoint file; of last.pt the moving average.
 
     Raises WeightsError, naming the file and what was expected, when it is missing, damaged or not ours.
     """
@@ -113,6 +113,9 @@ def read_saved(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     saved = read_saved(path)
+    if "averaged" in saved:  # last.pt of a run that keeps a moving average
+        inner = "module.network."
+        saved["network"] = {k.removeprefix(inner): v for k, v in saved["averaged"].items() if k.startswith(inner)}
     if not {"network", "metadata"} <= set(saved):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entries network and metadata")
     metadata = {**saved["metadata"], "torch": str(saved["metadata"].get("torch", "unknown"))}

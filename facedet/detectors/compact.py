@@ -34,8 +34,8 @@ SMALLEST_LOOK_PX = 256
 """A photo is read again at half its size, and at half of that, until its long side is no longer than this."""
 MOST_TRUSTED_PX, LEAST_TRUSTED_PX = 200.0, 24.0
 """Faces larger than that are left to the next, smaller look where there is one, smaller ones to the larger look. Of
-seven pairs on wider_face/dev and Dataturks the best on both: on dev 0.839 / 0.826 / 0.708, where 200 and 16 have 0.837 /
-0.827 / 0.705."""
+seven pairs on wider_face/dev and Dataturks the best on both: on dev 0.839 / 0.826 / 0.708, where 200 and 16 have 0.837
+/ 0.827 / 0.705 (the weights of run 7)."""
 MOST_TRUSTED_TILE_PX = 400.0
 """Of a tile, so that the reduced look at a very large photo need not find what is under LEAST_TRUSTED_PX in it."""
 TILE_PX = 1280

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from emotion.checkpoint import load_checkpoint
 from emotion.cli import app
-from tests.emotion.factories import write_checkpoint
+from emotion.presets import KERAS
+from emotion.train import train
+from tests.emotion.factories import make_split, write_checkpoint, write_zip
 
 
 def test_the_mean_lies_between_and_names_both(tmp_path: Path) -> None:
@@ -27,6 +30,17 @@ def test_the_mean_lies_between_and_names_both(tmp_path: Path) -> None:
         assert torch.allclose(value, 0.75 * x + 0.25 * y) if value.is_floating_point() else torch.equal(value, x)
     assert mean.card.training["averaged"] == [a.identity, b.identity]
     assert mean.card.training["share"] == 0.25
+
+
+def test_last_pt_counts_by_its_moving_average(tmp_path: Path) -> None:
+    """After one epoch the best checkpoint is the last one."""
+    data = write_zip(tmp_path / "archive.zip", {"train": make_split(2, 1), "public": make_split(1, 2)})
+    config = dataclasses.replace(KERAS, model="mini_xception", epochs=1, batch_size=7, keep_falls=False, ema_decay=0.5)
+    train(config, data, tmp_path / "run")
+    best, last = load_checkpoint(tmp_path / "run"), load_checkpoint(tmp_path / "run" / "last.pt")
+    for name, value in best.network.state_dict().items():
+        assert torch.equal(last.network.state_dict()[name], value)
+    assert last.card.labels == best.card.labels
 
 
 @pytest.mark.parametrize(

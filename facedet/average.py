@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from facedet.checkpoint import save_whole
 from facedet.errors import ConfigError
 from facedet.export import load_compact_checkpoint
-from facedet.models.compact import deepened
+from facedet.models.compact import deepened, mixed
 
 
 def average_compact(first: str | Path, second: str | Path, out: str | Path, *, share: float = 0.5) -> None:
@@ -21,11 +19,7 @@ def average_compact(first: str | Path, second: str | Path, out: str | Path, *, s
     if not 0 < share < 1:
         raise ConfigError([f"share {share}: expected above 0 and below 1"])
     (a, about), (b, about_b) = (load_compact_checkpoint(path) for path in (first, second))
-    values, others = deepened(a.state_dict()), deepened(b.state_dict())
-    mean = {
-        name: torch.lerp(value, others[name], share) if value.is_floating_point() else value
-        for name, value in values.items()
-    }
+    mean = mixed(deepened(a.state_dict()), deepened(b.state_dict()), share)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_whole({"network": mean, "metadata": {**about, "averaged_with": about_b, "share": share}}, out)

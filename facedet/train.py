@@ -25,7 +25,7 @@ from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
 from facedet.errors import ConfigError, TrainingDiverged, WeightsError
 from facedet.losses import Targets, compact_losses
-from facedet.models.compact import STAGES, compact
+from facedet.models.compact import STAGES, compact, mixed
 from facedet.run import Run, environment, plain
 
 CLIP_NORM = 10.0
@@ -251,12 +251,7 @@ class Learner:
         """The moving average, mixed with the start weights by `start_share`."""
         network = copy.deepcopy(self.averaged.module)
         if self._initial is not None and self._config.start_share > 0:
-            share = self._config.start_share
-            mixed = {
-                name: torch.lerp(value, self._initial[name], share) if value.is_floating_point() else value
-                for name, value in network.state_dict().items()
-            }
-            network.load_state_dict(mixed)
+            network.load_state_dict(mixed(network.state_dict(), self._initial, self._config.start_share))
         return network
 
     def state(self) -> dict[str, Any]:

@@ -159,3 +159,13 @@ def deepened(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         fresh = compact().state_dict()
     return {**fresh, **values}
+
+
+def mixed(
+    values: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """The mean of two networks' values. share: of the others, in [0, 1]; counters stay the first ones'."""
+    return {
+        name: torch.lerp(value, others[name], share) if value.is_floating_point() else value
+        for name, value in values.items()
+    }

@@ -44,7 +44,7 @@ def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int)
                 boxes[matched], target.boxes_xyxy[truth], reduction="sum", eps=1e-6
             )
         weight = (quality - logits.detach().sigmoid()).abs()
-        weight[_unpunished(quality, points, target.ignored_xyxy)] = 0
+        weight[_unpunished(quality, points, strides, target.ignored_xyxy)] = 0
         score_loss = score_loss + (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
         positives += len(matched)
     return {"score": 2 * score_loss / max(positives, 1), "box": 4 * box_loss / max(positives, 1)}
@@ -87,7 +87,10 @@ def assign(
     return candidates[taken], face[taken]
 
 
-def _unpunished(quality: torch.Tensor, points: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """bool [P]: unmatched points in ignored regions."""
-    skip = ((points[None] >= regions[:, None, :2]) & (points[None] <= regions[:, None, 2:])).all(-1).any(0)
-    return skip & (quality == 0)
+def _unpunished(
+    quality: torch.Tensor, points: torch.Tensor, strides: torch.Tensor, regions: torch.Tensor
+) -> torch.Tensor:
+    """bool [P]: unmatched points in ignored regions, and within a stride of the middle of those that may hold none."""
+    middle, half = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2:] - regions[:, :2]) / 2
+    reach = torch.maximum(half[:, None], strides[None, :, None])
+    return ((points[None] - middle[:, None]).abs() <= reach).all(-1).any(0) & (quality == 0)

@@ -84,6 +84,20 @@ def test_ignored_faces_neither_reward_nor_cost() -> None:
     assert ignored["score"] == 0
 
 
+def test_an_ignored_face_between_the_points_costs_nothing() -> None:
+    points, strides = points_of(64)
+    face = torch.tensor([[5.5, 5.5, 10.5, 10.5]])
+    nearest = ((points - 8).abs().max(1).values <= 4) & (strides == 8)
+    assert not ((points[nearest] > face[:, :2]) & (points[nearest] < face[:, 2:])).all(1).any()
+    logits = torch.where(nearest, 3.0, -30.0)
+    prediction = torch.cat([logits[:, None], points - 2.5, points + 2.5], 1)[None]
+    nothing = torch.zeros(0, 4)
+    assert compact_losses(prediction, [Targets(nothing, nothing)], 64)["score"] > 1
+    assert compact_losses(prediction, [Targets(nothing, face)], 64)["score"] < 1e-6
+    elsewhere = face + 40
+    assert compact_losses(prediction, [Targets(nothing, elsewhere)], 64)["score"] > 1
+
+
 @pytest.mark.parametrize("faces", [0, 1, 5])
 def test_crops_have_the_asked_size_and_boxes_inside(tmp_path: Path, faces: int) -> None:
     photos = [make_photo(tmp_path, faces=faces)]

@@ -28,7 +28,8 @@ BLOCK_PX = 32
 PAD_GREY = 114
 """What the network saw beyond photos in training."""
 MIN_INPUT_PX = 96
-"""Tiny photos get a border, so that a face may fill them."""
+"""A photo no larger than this is enlarged twice, and gets a border if still smaller, so that a face may fill it. Of
+crops of 60 px around 177 faces of wider_face/dev, 88 % give their face so, 71 % with a border alone."""
 NATIVE_SIDE_PX = 1664
 SMALLEST_LOOK_PX = 256
 """A photo is read again at half its size, and at half of that, until its long side is no longer than this."""
@@ -36,11 +37,11 @@ MOST_TRUSTED_PX, LEAST_TRUSTED_PX = 200.0, 24.0
 """Faces larger than that are left to the next, smaller look where there is one, smaller ones to the larger look. Of
 seven pairs on wider_face/dev and Dataturks the best on both: on dev 0.839 / 0.826 / 0.708, where 200 and 16 have 0.837
 / 0.827 / 0.705 (the weights of run 7)."""
-MOST_TRUSTED_TILE_PX = 400.0
-"""Of a tile, so that the reduced look at a very large photo need not find what is under LEAST_TRUSTED_PX in it."""
 TILE_PX = 1280
 TILE_OVERLAP_PX = 192
 REDUCED_SIDE_PX = 1024
+MOST_TRUSTED_OF_TILE_PX = 2 * LEAST_TRUSTED_PX
+"""As in the reduced look: a tile shows parts of what is larger, and takes some of them for faces."""
 BATCH_PIXELS = 1_600_000
 """Images of one padded size share a batch up to about this many pixels."""
 SAME_FACE_IOU = 0.45
@@ -107,7 +108,7 @@ class CompactDetector:
         """One Faces per image, in order. images: upright, BGR uint8 [H, W, 3], sizes may differ."""
         found: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
         passes = (p for i, image in enumerate(images) for p in passes_of(image, photo=i, scale=self._scale))
-        for batch in _batches(passes):
+        for batch in batches_of(passes):
             outputs = self._session.run(None, {self._input: _to_input(batch)})[0]
             for view, output in zip(batch, outputs, strict=True):
                 found[view.photo].append(self._faces_of(view, output))
@@ -159,18 +160,21 @@ def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]
     base = 1.0
     if scale is not None and max(image.shape[:2]) > scale:
         image, base = _reduced(image, scale)
+    elif max(image.shape[:2]) <= MIN_INPUT_PX:
+        image, base = cv2.resize(image, None, fx=2, fy=2).astype(np.uint8, copy=False), 2.0
     height, width = image.shape[:2]
     side = max(height, width)
     if side <= NATIVE_SIDE_PX:
         yield from _looks(image, photo, base, least_px=0.0)
         return
     reduced, ratio = _reduced(image, REDUCED_SIDE_PX)
+    most_px = MOST_TRUSTED_OF_TILE_PX / ratio
     yield from _looks(reduced, photo, base * ratio, least_px=LEAST_TRUSTED_PX)
     for y in _starts(height):
         for x in _starts(width):
             tile = image[y : y + TILE_PX, x : x + TILE_PX]
             cut = (x > 0, y > 0, x + TILE_PX < width, y + TILE_PX < height)
-            yield _Pass(photo, tile, base, (x / base, y / base), 0, cut, (0.0, MOST_TRUSTED_TILE_PX))
+            yield _Pass(photo, tile, base, (x / base, y / base), 0, cut, (0.0, most_px))
 
 
 def _looks(image: Image, photo: int, base: float, *, least_px: float) -> Iterator[_Pass]:
@@ -237,18 +241,16 @@ def open_session(weights: bytes, where: str, threads: int | None) -> Any:
     return session
 
 
-def _batches(passes: Iterator[_Pass]) -> Iterator[list[_Pass]]:
-    """Neighbouring passes whose padded sizes agree, up to BATCH_PIXELS together."""
-    batch: list[_Pass] = []
+def batches_of(passes: Iterator[_Pass]) -> Iterator[list[_Pass]]:
+    """Passes whose padded sizes agree, up to BATCH_PIXELS together."""
+    waiting: dict[tuple[int, int], list[_Pass]] = {}
     for view in passes:
         size = _padded_size(view.pixels)
-        full = (len(batch) + 1) * size[0] * size[1] > BATCH_PIXELS
-        if batch and (full or _padded_size(batch[0].pixels) != size):
-            yield batch
-            batch = []
+        batch = waiting.setdefault(size, [])
         batch.append(view)
-    if batch:
-        yield batch
+        if (len(batch) + 1) * size[0] * size[1] > BATCH_PIXELS:
+            yield waiting.pop(size)
+    yield from waiting.values()
 
 
 def _padded_size(pixels: Image) -> tuple[int, int]:

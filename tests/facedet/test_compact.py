@@ -15,7 +15,7 @@ from facedet.boxes import iou_matrix
 from facedet.data.augment import AUGMENTATIONS, CropRecipe, PhotoCache, cover_faces, random_crop
 from facedet.data.coco import Photo
 from facedet.data.images import read_photo
-from facedet.detectors.compact import TILE_PX, CompactDetector, load_compact, passes_of
+from facedet.detectors.compact import TILE_PX, CompactDetector, batches_of, load_compact, passes_of
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
 from facedet.models.compact import compact
@@ -314,6 +314,12 @@ def test_a_batch_gives_what_single_photos_give(exported: Path) -> None:
     assert detector.detect([]) == []
 
 
+def test_looks_of_one_size_share_a_batch() -> None:
+    photos = [np.zeros((200, 400, 3), np.uint8)] * 5
+    batches = list(batches_of(look for i, photo in enumerate(photos) for look in passes_of(photo, photo=i, scale=None)))
+    assert [[look.photo for look in batch] for batch in batches] == [[0, 1, 2, 3, 4]] * 2
+
+
 @pytest.mark.parametrize(
     ("size_wh", "side", "expected_wh", "factor"),
     [
@@ -353,10 +359,12 @@ def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
     assert covered.all()
 
 
-def test_scale_reduces_but_never_enlarges() -> None:
+def test_scale_reduces_and_only_tiny_photos_are_enlarged() -> None:
     (small,) = passes_of(np.zeros((50, 100, 3), np.uint8), photo=0, scale=640)
+    (tiny,) = passes_of(np.zeros((48, 40, 3), np.uint8), photo=0, scale=640)
     large, half, quarter = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
     assert small.pixels.shape[1] == 100
+    assert (tiny.pixels.shape, tiny.scale) == ((96, 80, 3), 2.0)
     assert large.pixels.shape[:2] == (160, 640)
     assert large.scale == pytest.approx(0.32)
     assert half.pixels.shape[:2] == (80, 320)

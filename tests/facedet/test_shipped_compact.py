@@ -31,13 +31,26 @@ def test_the_file_is_small_and_has_a_card() -> None:
 
 def test_a_small_photo_filled_by_one_face_gives_that_face(crowd: npt.NDArray[np.uint8]) -> None:
     detector = facedet.load_detector(threads=1)
-    best = detector.detect([crowd])[0].boxes_xyxy[:5]
+    best = detector.detect([crowd])[0].boxes_xyxy[:20]
     for box in best:
         x1, y1, x2, y2 = box.round().astype(int)
         face = cv2.resize(crowd[y1:y2, x1:x2], (60, 60), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         found = detector.detect([face])[0].boxes_xyxy
         assert len(found) == 1
         assert iou_matrix(found, np.array([[0, 0, 60, 60]], np.float32))[0, 0] > 0.4
+
+
+@pytest.mark.slow
+def test_parts_of_a_large_face_are_no_faces_in_a_very_large_photo(crowd: npt.NDArray[np.uint8]) -> None:
+    detector = facedet.load_detector(threads=1)
+    reported = 0
+    for x1, y1, x2, y2 in detector.detect([crowd])[0].boxes_xyxy[:6].round().astype(int):
+        portrait = crowd[max(y1 - 20, 0) : y2 + 20, max(x1 - 20, 0) : x2 + 20]
+        large = cv2.resize(portrait, (3000, 3000), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+        found = detector.detect([large])[0].boxes_xyxy
+        assert (found[:, 2] - found[:, 0]).max() > 1000
+        reported += len(found)
+    assert reported <= 9  # tiles at full size see noses and ears, and with them it was 17
 
 
 @pytest.mark.parametrize("min_score", [0.15, 0.5])

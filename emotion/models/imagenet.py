@@ -1,12 +1,15 @@
 """ImageNet networks of torchvision with heads of their own, partly frozen where their authors froze them.
 
-All take grey faces, float32 [N, 1, S, S] in [0, 1], copy grey to three channels standardised as ImageNet's, and give
+All take grey faces, float32 [N, 1, S, S] in [0, 1], copy grey to three channels scaled as the weights expect, and give
 logits [N, num_classes]. Builders start at random; `load_imagenet` fetches the weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,16 +21,17 @@ from emotion.models.standardise import IMAGENET_MEAN, IMAGENET_STD, Standardise
 class ImageNetClassifier(nn.Module):
     """standardise -> body -> head.
 
-    source: torchvision's name of the network; prefix: of the body's keys in torchvision's checkpoint. frozen: the whole
-    body does not learn and its batch norms keep their statistics; upper: the modules that `free_upper` lets learn.
+    source: torchvision's name of the network; prefix: of the body's keys in torchvision's checkpoint. standardise: the
+    scaling that those weights were trained with, ImageNet's mean and deviation if not told. frozen: the whole body does
+    not learn and its batch norms keep their statistics; upper: the modules that `free_upper` lets learn.
     """
 
     def __init__(
-        self, body: nn.Module, head: nn.Module, *, source: str, prefix: str = "", frozen: bool = False,
-        upper: tuple[str, ...] = (),
+        self, body: nn.Module, head: nn.Module, *, source: str, prefix: str = "",
+        standardise: Standardise | None = None, frozen: bool = False, upper: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        self.standardise = Standardise(IMAGENET_MEAN, IMAGENET_STD)
+        self.standardise = standardise or Standardise(IMAGENET_MEAN, IMAGENET_STD)
         self.body = body
         self.head = head
         self.source, self.prefix = source, prefix
@@ -100,35 +104,56 @@ def vgg16(num_classes: int = 7) -> ImageNetClassifier:
 
 
 def inception_v3(num_classes: int = 7) -> ImageNetClassifier:
-    """ImageNet InceptionV3 on 75x75, average pool, dropout 0.5, dense 1024; published 66.3 % (test)."""
+    """ImageNet InceptionV3 on 75x75, average pool, dropout 0.5, dense 1024; published 66.3 % (test).
+
+    Its weights are Google's, made for [-1, 1]; torchvision gets there from ImageNet's scaling by `transform_input`.
+    """
     from torchvision import models
 
     body = models.inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
     body.dropout, body.fc = nn.Identity(), nn.Identity()
     head = nn.Sequential(nn.Dropout(0.5), nn.Linear(2048, 1024), nn.ReLU(inplace=True), nn.Linear(1024, num_classes))
-    return ImageNetClassifier(body, head, source="inception_v3")
+    scaling = Standardise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return ImageNetClassifier(body, head, source="inception_v3", standardise=scaling)
 
 
 def load_imagenet(network: nn.Module) -> None:
-    """Put torchvision's ImageNet weights into the body. WeightsError when there are none or they cannot be had."""
+    """Put torchvision's ImageNet weights into the body.
+
+    Raises WeightsError when there are none, they cannot be had, or the file that is there has another digest than its
+    name says.
+    """
     if not isinstance(network, ImageNetClassifier):
         raise WeightsError("this architecture has no ImageNet weights: train it with --weights none")
     from torchvision.models import get_model_weights
 
-    weights = get_model_weights(network.source).IMAGENET1K_V1
-    try:
-        state = weights.get_state_dict(progress=False)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"ImageNet weights of {network.source} cannot be had from {weights.url} ({error}): put the file into "
-            f"{torch.hub.get_dir()}/checkpoints, or start at random with --weights none"
-        ) from None
+    state = _imagenet_state(get_model_weights(network.source).IMAGENET1K_V1, network.source)
     wanted = network.body.state_dict()
     found = {key: state[network.prefix + key] for key in wanted if network.prefix + key in state}
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(f"ImageNet weights of {network.source}: no value for {missing[0]}")
     network.body.load_state_dict(found, strict=False)
+
+
+def _imagenet_state(weights: Any, source: str) -> dict[str, torch.Tensor]:
+    """torchvision checks the digest of what it fetches, but not of what is there already."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if file.is_file():
+        digest, expected = hashlib.sha256(file.read_bytes()).hexdigest(), file.stem.rpartition("-")[2]
+        if not digest.startswith(expected):
+            raise WeightsError(
+                f"{file}: damaged or another file: expected a SHA-256 that begins with {expected}, got "
+                f"{digest[: len(expected)]}: delete it to have it fetched again, or start at random with --weights none"
+            )
+    try:
+        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"ImageNet weights of {source} cannot be had from {weights.url} ({error}): put the file into "
+            f"{file.parent}, or start at random with --weights none"
+        ) from None
+    return state
 
 
 def _resnet(name: str) -> nn.Sequential:

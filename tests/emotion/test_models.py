@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from emotion import WeightsError
 from emotion.models import BASELINES, MODELS, load_imagenet
+from emotion.models.standardise import IMAGENET_MEAN, IMAGENET_STD, Standardise
 from emotion.presets import PRESETS, PUBLISHED
 from emotion.summary import parameter_count, summarise
 from tests.emotion.factories import make_split
@@ -103,7 +104,8 @@ class _Source:
     def IMAGENET1K_V1(self) -> _Source:  # noqa: N802
         return self
 
-    def get_state_dict(self, *, progress: bool) -> dict[str, torch.Tensor]:
+    def get_state_dict(self, *, progress: bool, check_hash: bool) -> dict[str, torch.Tensor]:
+        assert check_hash
         if isinstance(self._answer, Exception):
             raise self._answer
         found: dict[str, torch.Tensor] = self._answer
@@ -128,6 +130,28 @@ def test_imagenet_weights_that_cannot_be_had_are_an_error(monkeypatch: pytest.Mo
     source = _Source({})
     with pytest.raises(WeightsError, match=r"weights of vgg16: no value for 0\.weight"):
         load_imagenet(MODELS["vgg16_frozen"](4))
+
+
+def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    file.parent.mkdir()
+    file.write_bytes(b"garbage")
+    with pytest.raises(WeightsError, match=r"resnet18-f37072fd\.pth: damaged .* begins with f37072fd, got \w{8}:"):
+        load_imagenet(MODELS["resnet18"]())
+
+
+def test_inception_sees_what_torchvision_feeds_its_weights() -> None:
+    """torchvision sets transform_input for these weights, over inputs standardised as ImageNet's."""
+    seen: list[torch.Tensor] = []
+    network = MODELS["inception_v3"]().eval()
+    network.body.Conv2d_1a_3x3.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    grey = torch.rand(2, 1, 75, 75)
+    with torch.inference_mode():
+        network(grey)
+        network.body.transform_input = True
+        network.body(Standardise(IMAGENET_MEAN, IMAGENET_STD)(grey))
+    torch.testing.assert_close(seen[0], seen[1])
 
 
 @pytest.mark.parametrize("name", BASELINES)

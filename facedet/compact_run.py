@@ -16,7 +16,7 @@ from torch import nn
 
 from facedet.boxes import iou_matrix
 from facedet.data.coco import FaceDataset, Photo
-from facedet.detectors.compact import CompactDetector
+from facedet.detectors.compact import NATIVE_SIDE_PX, CompactDetector
 from facedet.evaluate import Detector, evaluate
 from facedet.export import export_compact, load_compact_checkpoint, write_onnx
 from facedet.models.compact import compact, deepened
@@ -99,12 +99,16 @@ def _network_of(weights: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def _measured(val: FaceDataset, network: nn.Module) -> dict[str, float]:
+    """Nothing of photos without a single face."""
     metrics = evaluate(_detector_of(network), val).metrics
-    return {name: metrics[name] or 0.0 for name in ("AP", "AP50")}  # None: photos without a single face
+    return {name: value for name in ("AP", "AP50") if (value := metrics[name]) is not None}
 
 
 def _detector_of(network: nn.Module) -> CompactDetector:
+    """At a scale that spares photos of many megapixels their tiles: they would take longer than the training."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         write_onnx(network.eval(), {}, path)
-        return CompactDetector(path.read_bytes(), where="the network in training", min_score=LOW_SCORE)
+        return CompactDetector(
+            path.read_bytes(), where="the network in training", scale=NATIVE_SIDE_PX, min_score=LOW_SCORE
+        )

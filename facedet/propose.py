@@ -100,7 +100,8 @@ def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
             mine = [f for f in by_photo.get(names.get(image_id, ""), ()) if f.label == index[image_id]]
             if not any(f.kind in REMOVED for f in mine):
                 kept.append(_correct_coco(annotation, mine, audit.sizes, scales))
-        next_id = max((a["id"] for a in document["annotations"]), default=0) + 1
+        numbers = [a["id"] for a in document["annotations"] if isinstance(a.get("id"), int)]
+        next_id = max(numbers, default=0) + 1
         category = min(wanted)
         new = [f for f in audit.findings if f.label < 0 and f.photo in ids]
         for number, finding in enumerate(new, next_id):

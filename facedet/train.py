@@ -169,9 +169,9 @@ def train_compact(
             }  # fmt: skip
             run.log(line)
             run.draw()
-            # An epoch that was not measured is the best one only as long as none was.
+            # Of equal ones the later; an epoch that was not measured is the best one only as long as none was.
             score = metrics.get("AP50", -1.0)
-            if score > state["best"] or score == state["best"] == -1.0:
+            if score >= state["best"]:
                 about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
                 save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}

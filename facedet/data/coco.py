@@ -113,16 +113,16 @@ def split_of(name: str, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1
 
 
 def load_coco(json_path: str | Path, images_dir: str | Path, *, split: str | None = None) -> FaceDataset:
-    """Read COCO JSON; every category counts as a face. Photos are in the order of their names.
+    """Read COCO JSON: boxes of the category called face, or of the only one. Photos are in the order of their names.
 
     split: "train", "val" or "test" takes the photos whose `split` says so; None takes all.
-    Raises DataError for unreadable JSON, missing fields, boxes without extent, or a split the file does not name.
-    Photo files are not opened here.
+    Raises DataError for unreadable JSON, missing fields, boxes without extent, several categories none of which is
+    called face, or a split the file does not name. Photo files are not opened here.
     """
     json_path, images_dir = Path(json_path), Path(images_dir)
     document = read_json(json_path)
     try:
-        images, annotations = document["images"], document["annotations"]
+        images, annotations = document["images"], face_annotations(document, json_path)
         if split is not None:
             images = _of_split(images, split, json_path)
         boxes: dict[int, list[tuple[list[float], bool]]] = {image["id"]: [] for image in images}
@@ -168,13 +168,25 @@ def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collect
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
 
 
-def face_categories(document: Any, classes: set[str], path: Path) -> set[Any]:
+def face_annotations(document: Any, path: Path) -> list[Any]:
+    """A COCO file's annotations of faces: of the category called face, any case, or of all where it has only one."""
+    annotations: list[Any] = document["annotations"]
+    if len(document.get("categories", ())) < 2:
+        return annotations
+    wanted = face_categories(document, {"face"}, path)
+    return [a for a in annotations if a["category_id"] in wanted]
+
+
+def face_categories(document: Any, classes: Collection[str], path: Path) -> set[Any]:
     """Ids of the categories with a name in `classes` (lower case); DataError when there is none."""
     categories = document["categories"]
     wanted = {c["id"] for c in categories if str(c["name"]).strip().lower() in classes}
     if not wanted:
         names = [c["name"] for c in categories]
-        raise DataError(f"{path}: none of its categories is called {' or '.join(sorted(classes))}: {names}")
+        raise DataError(
+            f"{path}: none of its categories is called {' or '.join(sorted(classes))}: {names}; "
+            "`facedet prepare coco` takes others with --face-class"
+        )
     return wanted
 
 

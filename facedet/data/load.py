@@ -22,6 +22,8 @@ from facedet.data.raw import RawPhoto, locate_photos
 from facedet.data.wider import is_wider, load_wider
 from facedet.errors import DataError
 
+PREPARED = f"a folder with {ANNOTATIONS_FILE} and {IMAGES_FOLDER}/ (made by `facedet prepare`)"
+
 
 def load_data(path: str | Path, *, split: str | None = None) -> FaceDataset:
     """A folder with `annotations.json` and `images/`, a COCO JSON file beside `images/`, or WIDER FACE's own folder.
@@ -31,17 +33,19 @@ def load_data(path: str | Path, *, split: str | None = None) -> FaceDataset:
     """
     path = Path(path)
     if path.is_file():
-        return load_coco(path, path.parent / IMAGES_FOLDER, split=split)
+        images = path.parent / IMAGES_FOLDER
+        if not images.is_dir():
+            raise DataError(
+                f"{path}: expected its photos in {images}; `facedet prepare coco` brings both together with --images"
+            )
+        return load_coco(path, images, split=split)
     if (path / ANNOTATIONS_FILE).is_file():
         return load_coco(path / ANNOTATIONS_FILE, path / IMAGES_FOLDER, split=split)
     if is_wider(path):
         if split is not None and not (path / f"wider_face_{split}_bbx_gt.txt").is_file():
             raise DataError(f"{path}: no split {split!r} here, expected a wider_face_{split}_bbx_gt.txt")
         return load_wider(path)
-    raise DataError(
-        f"{path}: expected a folder with {ANNOTATIONS_FILE} and {IMAGES_FOLDER}/ (made by `facedet prepare`) "
-        "or WIDER FACE's own folder"
-    )
+    raise DataError(f"{path}: expected {PREPARED} or WIDER FACE's own folder")
 
 
 def load_training(
@@ -99,6 +103,8 @@ def load_raw(path: str | Path, *, images: str | Path | None = None) -> RawData:
     """
     path = Path(path)
     source = path / ANNOTATIONS_FILE if path.is_dir() else path
+    if path.is_dir() and not source.is_file():
+        raise DataError(f"{path}: expected {PREPARED}, a COCO JSON file or Dataturks' JSON")
     if is_coco(source):
         return RawData(read_coco(source, Path(images or source.parent / IMAGES_FOLDER)), source, "coco")
     if images is None:

@@ -16,6 +16,8 @@ from facedet.data.raw import RawPhoto, corners_array, find_photos
 from facedet.errors import DataError, MissingExtra
 
 NAME_FILES = ("classes.txt", "obj.names")
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Folder that a photo lies in, in lower case -> the split it is kept in: images/val/, or valid/images/."""
 
 
 def read_yolo(
@@ -24,7 +26,8 @@ def read_yolo(
     """Every photo below `images` (default `folder`) with its label file, in `labels/` beside `images/` or beside it.
 
     classes: names that count as faces, any case; without data.yaml or classes.txt every class does.
-    A photo without a label file has no faces. Raises DataError naming file and line, also when there is no photo.
+    A photo without a label file has no faces, one in a folder of SPLIT_FOLDERS has its split. Raises DataError naming
+    file and line, also when there is no photo.
     """
     folder = Path(folder)
     photos = find_photos(Path(images or folder))
@@ -41,7 +44,9 @@ def read_yolo(
 def _raw_photo(photo: Path, label: Path | None, root: Path, wanted: set[int] | None) -> RawPhoto:
     rows = [corners for kind, corners in _read_labels(label) if wanted is None or kind in wanted] if label else []
     name = "/".join(part for part in photo.relative_to(root).parts if part != "images")
-    return RawPhoto(name, corners_array(rows), np.zeros(len(rows), np.bool_), relative=True, path=photo)
+    folders = (SPLIT_FOLDERS.get(part.lower()) for part in name.split("/")[:-1])
+    split = next(filter(None, folders), None)
+    return RawPhoto(name, corners_array(rows), np.zeros(len(rows), np.bool_), relative=True, path=photo, split=split)
 
 
 def _label_file(photo: Path, root: Path, folder: Path) -> Path | None:

@@ -198,7 +198,7 @@ def test_proposal_as_coco_json(tmp_path: Path) -> None:
     assert by_id[3]["bbox"] == [350.0, 100.0, 50.0, 100.0]
     assert "clipped to the photo" in by_id[3]["audit"]
     assert by_id[5]["bbox"] == [300.0, 200.0, 40.0, 40.0]
-    assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 4
+    assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 3
 
 
 @pytest.mark.parametrize("shape", ["array", "data"])
@@ -253,7 +253,7 @@ def test_what_the_detector_is_unsure_of_is_proposed_as_to_ignore(tmp_path: Path)
     assert (added["bbox"], added["iscrowd"]) == ([300.0, 200.0, 40.0, 40.0], 1)
     assert added["audit"] == "audit: to ignore, found with score 0.40"
     photo = load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0]
-    assert photo.ignore.tolist() == [False, False, False, True]
+    assert photo.ignore.tolist() == [False, False, True]
     source = write_lines(tmp_path / "f.json", [record("a.jpg", [relative(FACE)], size=SIZE)])
     data = load_raw(source, images=tmp_path / "images")
     write_proposal(audit(Scripted(found), data.photos, rules=rules), data, tmp_path / "p.json")

@@ -214,7 +214,7 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("eval_every", "scores", "best_epoch"), [(2, [0.5, 0.4], 2), (2, [0.0, 0.0], 2), (3, [0.1, 0.3], 4), (0, [], 4)]
+    ("eval_every", "scores", "best_epoch"), [(2, [0.5, 0.4], 2), (2, [0.0, 0.0], 4), (3, [0.1, 0.3], 4), (0, [], 4)]
 )
 def test_the_best_checkpoint_is_the_best_measured_one_or_the_last(
     tmp_path: Path, eval_every: int, scores: list[float], best_epoch: int

@@ -61,6 +61,19 @@ def test_a_run_is_measured_drawn_and_exported(prepared: Path, tmp_path: Path) ->
     assert "holds a run already" in again.output
 
 
+def test_photos_without_a_face_measure_nothing(prepared: Path, tmp_path: Path) -> None:
+    document = json.loads((prepared / "annotations.json").read_text())
+    of_val = {image["id"] for image in document["images"] if image["split"] == "val"}
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] not in of_val]
+    (prepared / "annotations.json").write_text(json.dumps(document))
+    arguments = ["--model", "compact", "--weights", "none", "--epochs", "2", "--size", "96", "--batch-size", "2"]
+    result = CliRunner().invoke(app, ["train", *arguments, "--data", str(prepared), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    metrics = load_compact_checkpoint(tmp_path / "run" / "best.pt")[1]["metrics"]
+    assert metrics["epoch"] == 2
+    assert "AP50" not in metrics
+
+
 class Knows:
     """A detector that finds the same faces on every photo, and counts the photos it has seen."""
 

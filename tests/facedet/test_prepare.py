@@ -262,6 +262,12 @@ def test_coco_round_trip(tmp_path: Path) -> None:
 def test_load_data_names_what_it_expects(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a folder with annotations\.json and images/"):
         load_data(tmp_path)
+    with pytest.raises(DataError, match=r"expected a folder with .*, a COCO JSON file or Dataturks' JSON"):
+        load_raw(tmp_path)
+    data = drawn_dataset(tmp_path / "set", photos=1)
+    write_coco(data, tmp_path / "elsewhere.json")
+    with pytest.raises(DataError, match=r"elsewhere\.json: expected its photos in .*images; .*--images"):
+        load_data(tmp_path / "elsewhere.json")
 
 
 def test_training_takes_train_splits_and_whole_sets_without_splits(tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_yolo_reads_boxes_polygons_and_names(tmp_path: Path) -> None:
         by_name["train/a.jpg"].corners, [[0.4, 0.3, 0.6, 0.7], [0.4, 0.3, 0.6, 0.7], [0.1, 0.1, 0.3, 0.5]]
     )
     assert len(by_name["b.jpg"].corners) == 0
+    assert (by_name["train/a.jpg"].split, by_name["b.jpg"].split) == ("train", None)
+
+
+@pytest.mark.parametrize(("folder", "split"), [("images/val", "val"), ("valid/images", "val"), ("Test", "test")])
+def test_yolo_keeps_the_split_of_the_folder(tmp_path: Path, folder: str, split: str) -> None:
+    write_photo(tmp_path / folder / "train.jpg")
+    (tmp_path / folder / "train.txt").write_text("0 .5 .5 .2 .2\n")
+    assert [raw.split for raw in read_yolo(tmp_path)] == [split]
 
 
 def test_yolo_without_class_names_takes_every_class(tmp_path: Path) -> None:
@@ -272,6 +280,16 @@ def test_coco_reads_faces_only(tmp_path: Path) -> None:
 def test_coco_bad_files(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_coco(coco(tmp_path, **change), tmp_path / "images")
+
+
+def test_load_coco_takes_faces_or_the_only_category(tmp_path: Path) -> None:
+    (photo,) = load_coco(coco(tmp_path), tmp_path / "images").photos
+    assert photo.boxes_xyxy.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6]]
+    only = coco(tmp_path, categories=[{"id": 2, "name": "head"}])
+    assert len(load_coco(only, tmp_path / "images").photos[0].boxes_xyxy) == 3
+    several = coco(tmp_path, categories=[{"id": 2, "name": "head"}, {"id": 5, "name": "dog"}])
+    with pytest.raises(DataError, match=r"none of its categories is called face.*--face-class"):
+        load_coco(several, tmp_path / "images")
 
 
 @pytest.mark.parametrize(

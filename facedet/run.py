@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,24 +16,33 @@ from facedet.data.coco import read_json
 from facedet.data.whole_file import write_whole
 from facedet.errors import DataError, MissingExtra
 
+CHECKPOINTS = (
+    "last.pt", "best.pt", "best.onnx", "model_last.pth", "model_best.pth", "model_final.pth", "last_checkpoint",
+)  # fmt: skip
+"""What runs of any kind leave in their folder."""
+
 
 class Run:
     """Writes a run's files so that a kill leaves whole ones. Use as a context manager.
 
     config: a dataclass of plain values. last, best: names of the checkpoints, which the training loop writes.
+    origin: what else must be the same to resume, by name; it is stored with the settings.
     """
 
-    def __init__(self, folder: Path, config: Any, *, last: str, best: str) -> None:
+    def __init__(
+        self, folder: Path, config: Any, *, last: str, best: str, origin: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.last, self.best = folder / last, folder / best
-        self._settings = plain(config)
+        self._settings = {**plain(config), **(origin or {})}
         self._log = folder / "log.jsonl"
         self._board: Any = None
 
     def faults(self, *, resume: bool) -> list[str]:
-        """Why this folder cannot take the run: it holds one already, or one with other settings."""
+        """Why this folder cannot take the run: it holds one already, one of another kind, or with other settings."""
         if not self.last.exists():
-            return []
+            others = [name for name in CHECKPOINTS if (self.folder / name).exists()]
+            return [f"{self.folder} holds another run's {', '.join(others)}: choose another folder"] if others else []
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
         try:
@@ -50,11 +60,14 @@ class Run:
 
     def begin(self, step: int) -> None:
         """Write the settings, forget what the log says of later steps, open TensorBoard's file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "config.json", json.dumps(self._settings, indent=1))
+        self.write_settings()
         kept = [line for line in read_log(self._log) if line["step"] <= step]
         write_whole(self._log, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _tensorboard(self.folder, step)
+
+    def write_settings(self) -> None:
+        """Write config.json, in a folder that is made where there is none."""
+        write_whole(self.folder / "config.json", json.dumps(self._settings, indent=1))
 
     def log(self, line: dict[str, Any]) -> None:
         """Add a line, which holds its "step", to log.jsonl and its numbers to TensorBoard."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,35 @@ import torch
 from torch import Tensor
 
 from facedet.data.augment import CropRecipe, PhotoCache, random_crop
-from facedet.data.coco import Photo
+from facedet.data.coco import FaceDataset, Photo
 from facedet.detectors.faster_rcnn import network_size_wh, resized
 from facedet.engines.config import FasterRCNNConfig
 
 MIN_FACE_PX = 4.0
 """Faces smaller than this in the network's input are ignored: no pixel of p2 can tell them apart."""
+
+
+def data_faults(data: FaceDataset, val: FaceDataset | None) -> list[str]:
+    """Why no run can be made on the photos, one sentence each; the files are looked for, not opened."""
+    photos = [*data.photos, *(val.photos if val else ())]
+    missing = [photo.path for photo in photos if not photo.path.is_file()]
+    faults = [] if len(data) else ["no photos to train on"]
+    if missing:
+        faults.append(f"{len(missing)} of {len(photos)} photos are missing, the first: {missing[0]}")
+    return faults
+
+
+def origin(data: FaceDataset, val: FaceDataset | None) -> dict[str, str]:
+    """What tells the photos of a run, their names, sizes and boxes, from others, by their options."""
+    return {"data": _fingerprint(data.photos), "val": _fingerprint(val.photos if val else ())}
+
+
+def _fingerprint(photos: Sequence[Photo]) -> str:
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.name} {photo.width}x{photo.height}".encode())
+        digest.update(photo.boxes_xyxy.tobytes() + photo.ignore.tobytes())
+    return f"{len(photos)} photos, sha256 {digest.hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

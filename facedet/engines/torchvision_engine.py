@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import Team, team
 from facedet.engines.learner import Learner, empty_model, peak_memory_mib, start_model
-from facedet.engines.samples import Sample, Samples
+from facedet.engines.samples import Sample, Samples, data_faults, origin
 from facedet.errors import ConfigError, WeightsError
 from facedet.evaluate import evaluate
 from facedet.run import Run, environment
@@ -25,11 +25,12 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: steps taken, the best AP so far, and measurements since it was reached."""
+    """Where a run stands: steps taken, the best AP so far, measurements since then, and whether one is due."""
 
     step: int = 0
     best: float = -1.0
     without_gain: int = 0
+    due: bool = False
 
     def after(self, score: float) -> Progress:
         """After one more measurement."""
@@ -53,13 +54,16 @@ def train(
     with each line of the log. notice: called with each sentence on the start weights.
     Raises ConfigError with all faults, DataError, WeightsError, MissingExtra, TrainingDiverged.
     """
-    with team() as crew, Run(out, config, last="model_last.pth", best="model_best.pth") as run:
-        faults = config.faults() + ([] if len(data) else ["no photos to train on"])
+    began = origin(data, val)
+    with team() as crew, Run(out, config, last="model_last.pth", best="model_best.pth", origin=began) as run:
+        faults = config.faults() + data_faults(data, val)
         if faults := faults + crew.share(run.faults(resume=resume) if crew.leads else None):
             raise ConfigError(faults)
         learner, progress = _begin(config, run, crew, notice)
         if crew.leads:
             run.begin(progress.step)
+        if progress.due:  # stopped while it was measured
+            progress = crew.share(_measure(learner, val, run, progress, report) if crew.leads else None)
         started, window = time.perf_counter(), Window()
         end = progress.step if _is_patience_used_up(config, progress) else config.steps
         for step, samples in _prefetched(Samples(data.photos, config), progress.step, end, crew):
@@ -71,6 +75,9 @@ def train(
                 _tell(run, report, {"step": progress.step, **window.means(), "step_s": seconds, "peak_mib": memory})
                 started, window = time.perf_counter(), Window()
             if progress.step % config.eval_every == 0 or progress.step == config.steps:
+                progress = dataclasses.replace(progress, due=True)
+                if crew.leads:  # first of all, since a photo that cannot be read would end the run
+                    _save_last(learner, run, progress, {})
                 progress = crew.share(_measure(learner, val, run, progress, report) if crew.leads else None)
                 started, window = time.perf_counter(), Window()
                 if _is_patience_used_up(config, progress):
@@ -132,17 +139,26 @@ def _prefetched(samples: Samples, start: int, end: int, crew: Team) -> Iterator[
 
 
 def _measure(learner: Learner, val: FaceDataset | None, run: Run, progress: Progress, report: Report) -> Progress:
-    """Measure on the validation photos, log, and write model_last.pth, and model_best.pth when it is."""
+    """Measure on the validation photos, log, write model_best.pth when it is, and model_last.pth again."""
     metrics = evaluate(learner, val).metrics if val is not None and len(val) else {}
     score = metrics.get("AP")
     before, progress = progress, progress.after(float(progress.step) if score is None else score)
-    about = {**learner.config.about(), **environment(), "step": progress.step, "metrics": metrics}
     if progress.best > before.best:
-        save_checkpoint(run.best, learner.model, about=about)
-    save_checkpoint(run.last, learner.model, about=about, progress=dataclasses.asdict(progress), **learner.state())
+        save_checkpoint(run.best, learner.model, about=_about(learner, progress, metrics))
+    _save_last(learner, run, progress, metrics)
     _tell(run, report, {"step": progress.step, **metrics})
     run.draw()
     return progress
+
+
+def _save_last(learner: Learner, run: Run, progress: Progress, metrics: Mapping[str, float | None]) -> None:
+    """Write model_last.pth, to resume with."""
+    about = _about(learner, progress, metrics)
+    save_checkpoint(run.last, learner.model, about=about, progress=dataclasses.asdict(progress), **learner.state())
+
+
+def _about(learner: Learner, progress: Progress, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+    return {**learner.config.about(), **environment(), "step": progress.step, "metrics": dict(metrics)}
 
 
 def _tell(run: Run, report: Report, line: dict[str, Any]) -> None:

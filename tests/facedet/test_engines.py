@@ -26,9 +26,9 @@ from facedet.engines.distributed import Team
 from facedet.engines.learner import Learner, empty_model
 from facedet.engines.samples import Samples, change_light, whole_photo
 from facedet.engines.torchvision_engine import Progress, train
-from facedet.errors import ConfigError, MissingExtra, TrainingDiverged, WeightsError
+from facedet.errors import ConfigError, DataError, MissingExtra, TrainingDiverged, WeightsError
 from facedet.models.faster_rcnn import FASTER_RCNNS
-from facedet.run import plain, read_log
+from facedet.run import Run, plain, read_log
 from tests.facedet.drawn_faces import drawn_dataset
 
 TINY = FasterRCNNConfig(
@@ -179,6 +179,44 @@ def test_a_killed_run_resumes_exactly(photos: FaceDataset, tmp_path: Path) -> No
         train(TINY, photos, photos, tmp_path / "cut")
     with pytest.raises(ConfigError, match=r"lr 0.1: the run in .* has 0.002"):
         train(tiny(lr=0.1), photos, photos, tmp_path / "cut", resume=True)
+
+
+def test_a_photo_that_cannot_be_read_costs_no_step(photos: FaceDataset, tmp_path: Path) -> None:
+    val = drawn_dataset(tmp_path / "val", photos=2, cells=1)
+    whole = val.photos[1].path.read_bytes()
+    val.photos[1].path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1\.png: expected an image"):
+        train(TINY, photos, val, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run" / "model_last.pth").rest["progress"]["step"] == 2
+    val.photos[1].path.write_bytes(whole)
+    train(TINY, photos, val, tmp_path / "run", resume=True)
+    log = read_log(tmp_path / "run" / "log.jsonl")
+    assert [(line["step"], "AP" in line) for line in log] == [
+        (1, False), (2, False), (2, True), (3, False), (4, False), (4, True)
+    ]  # fmt: skip
+
+
+def test_a_run_resumes_on_its_photos_only(photos: FaceDataset, tmp_path: Path) -> None:
+    config, others = tiny(steps=1), dataclasses.replace(photos, photos=photos.photos[1:])
+    train(config, photos, None, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"^data '2 photos.*has '3 photos[^;]*; val '3 photos.*has '0 photos"):
+        train(config, others, photos, tmp_path / "run", resume=True)
+    moved = [dataclasses.replace(photo, path=tmp_path / photo.name) for photo in photos.photos]
+    absent = dataclasses.replace(photos, photos=tuple(moved))
+    with pytest.raises(ConfigError, match=r"3 of 6 photos are missing, the first: .*0\.png"):
+        train(config, photos, absent, tmp_path / "other")
+
+
+@pytest.mark.parametrize("last", ["model_last.pth", "last_checkpoint", "last.pt"])
+def test_a_folder_is_not_shared_with_a_run_of_another_kind(tmp_path: Path, last: str) -> None:
+    run = Run(tmp_path, TINY, last=last, best="model_best.pth")
+    (tmp_path / "config.json").touch()  # of a run that was stopped before its first checkpoint
+    assert run.faults(resume=False) == run.faults(resume=True) == []
+    others = [name for name in ("best.pt", "model_last.pth", "last_checkpoint") if name != last]
+    for name in others:
+        (tmp_path / name).touch()
+    faults = [f"{tmp_path} holds another run's {', '.join(others)}: choose another folder"]
+    assert run.faults(resume=False) == run.faults(resume=True) == faults
 
 
 def test_on_the_stages_of_compact_training_starts_from_the_shipped_detector(

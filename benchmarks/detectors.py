@@ -201,7 +201,7 @@ def entries_of(args: argparse.Namespace) -> list[Entry]:
     entries += [Entry("compact native", "compact", compact), Entry("compact 640", "compact", compact, 640)]
     if args.faster_rcnn:
         entries.append(Entry("faster_rcnn", "faster_rcnn", str(args.faster_rcnn)))
-    return [e for e in entries if not args.only or e.label in args.only]
+    return entries
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -215,7 +215,14 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="measure only this label; may be repeated")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts; 1 is always measured")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-detectors"), help="folder to write")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    for file in filter(None, (args.yunet, args.compact, args.faster_rcnn)):
+        if not file.is_file():
+            parser.error(f"{file}: no such file")
+    labels = [entry.label for entry in entries_of(args)]
+    if unknown := set(args.only or ()) - set(labels):
+        parser.error(f"--only {', '.join(sorted(unknown))}: expected one of {', '.join(labels)}")
+    return args
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -224,7 +231,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.limit:
         chosen = np.linspace(0, len(dataset) - 1, min(args.limit, len(dataset))).astype(int)
         dataset = FaceDataset(dataset.name, dataset.images_dir, tuple(dataset.photos[i] for i in chosen))
-    results = [Result(entry) for entry in entries_of(args)]
+    results = [Result(entry) for entry in entries_of(args) if not args.only or entry.label in args.only]
     for threads in sorted({1, *args.threads}):
         rows = run([r.entry for r in results], dataset, threads)
         for result, (found, ms, peak) in zip(results, rows, strict=True):

@@ -18,6 +18,8 @@ from emotion.errors import ConfigError
 from emotion.evaluate import binary_figures
 from emotion.files import write_whole
 from emotion.models import BASELINES
+from emotion.presets import PRESETS
+from emotion.run import Run
 from emotion.targets import of_classes
 
 
@@ -37,10 +39,11 @@ class BaselineResult:
 def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> BaselineResult:
     """Fit `config.model` on Training without duplicates and judge it on PublicTest.
 
-    out: folder for config.json and log.jsonl. Raises ConfigError when the model is no baseline, DataError.
+    out: folder for config.json and log.jsonl. Raises DataError, and ConfigError when the model is no baseline, has no
+    such settings, or the folder holds a run.
     """
-    if config.model not in BASELINES:
-        raise ConfigError([f"model {config.model!r}: expected one of {', '.join(BASELINES)}"])
+    if faults := _faults(config, out):
+        raise ConfigError(faults)
     train, public, private = (
         load_fer2013(data, "train"),
         load_fer2013(data, "public"),
@@ -70,6 +73,20 @@ def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> Ba
         line = {"epoch": 1, "public_accuracy": result.accuracy, **dataclasses.asdict(result)}
         write_whole(out / "log.jsonl", json.dumps(line) + "\n")
     return result
+
+
+def _faults(config: TrainConfig, out: Path | None) -> list[str]:
+    if config.model not in BASELINES:
+        return [f"model {config.model!r}: expected one of {', '.join(BASELINES)}"]
+    recipe = PRESETS[config.model]
+    faults = config.faults() + [
+        f"{name} {value!r}: {config.model} has no such setting, only classes"
+        for name, value in vars(config).items()
+        if name != "classes" and value != getattr(recipe, name)
+    ]
+    if out is not None and Run(out).has_figures:
+        faults.append(f"{out} holds a run already: choose another folder")
+    return faults
 
 
 def _pixels(split: FerSplit) -> npt.NDArray[np.float32]:

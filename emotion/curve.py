@@ -33,7 +33,8 @@ def draw_curve(run: str | Path) -> Path:
     loss, accuracy = figure.subplots(1, 2)
     _plot(loss, epochs, lines, {"train_loss": "Training", "public_loss": "PublicTest"})
     loss.set(title="Loss", xlabel="epoch")
-    _plot(accuracy, epochs, lines, {"train_accuracy": "Training (augmented)", "public_accuracy": "PublicTest"})
+    names = {"public_accuracy": "PublicTest", "ferplus_accuracy": "PublicTest by FER+"}
+    _plot(accuracy, epochs, lines, {"train_accuracy": "Training (augmented)", **names})
     accuracy.set(title="Accuracy over all classes", xlabel="epoch")
     path = Path(run) / "curve.png"
     figure.savefig(path, dpi=100)

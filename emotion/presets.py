@@ -51,7 +51,7 @@ _RECIPES: dict[str, TrainConfig] = {
 }
 
 PRESETS: dict[str, TrainConfig] = {name: dataclasses.replace(r, model=name) for name, r in _RECIPES.items()}
-"""Architecture -> recipe. Of the baselines only classes and seed matter."""
+"""Architecture -> recipe. The baselines have no other settings than the classes."""
 
 PUBLISHED: dict[str, str] = {
     "knn": "31.5 %",

@@ -55,7 +55,7 @@ def reproduce(
 ) -> list[Reproduction]:
     """Train each model by its recipe into `runs`/<model>, or go on where it stopped; finished runs are only read.
 
-    epochs, weights: instead of the recipe's. Raises ConfigError for a model that has no published figure.
+    epochs, weights: instead of the recipe's, where it has them. Raises ConfigError for a model that nobody published.
     """
     if faults := _model_faults(models, runs, epochs, weights):
         raise ConfigError(faults)
@@ -140,7 +140,7 @@ def _page_faults(page: Path) -> list[str]:
 def _recipe(name: str, epochs: int | None, weights: str | None) -> TrainConfig:
     recipe = PRESETS[name]
     changes: dict[str, Any] = {"classes": FOUR_CLASSES} if "4 classes" in PUBLISHED[name] else {}
-    if epochs is not None:
+    if epochs is not None and name not in BASELINES:
         changes["epochs"] = epochs
         if recipe.free_upper_at is not None:
             changes["free_upper_at"] = min(math.ceil(epochs / 2), epochs - 1)

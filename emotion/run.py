@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ class TrainState:
         return self.epoch >= config.epochs or (out_of_patience and self.epoch > config.last_phase)
 
 
+def score_of(line: Mapping[str, Any]) -> float:
+    """The accuracy by which the epoch of this log line is chosen: by FER+'s labels where the run learns those."""
+    return float(line.get("ferplus_accuracy", line["public_accuracy"]))
+
+
 class Run:
     """Reads and writes the files of a run so that a kill leaves whole files."""
 
@@ -78,9 +84,15 @@ class Run:
         self.best = folder / "best.pt"
         self.last = folder / "last.pt"
 
+    @property
+    def has_figures(self) -> bool:
+        """Whether an epoch was measured here, or a baseline."""
+        log = self.folder / "log.jsonl"
+        return self.last.exists() or (log.is_file() and log.stat().st_size > 0)
+
     def faults(self, config: TrainConfig, *, resume: bool) -> list[str]:
         """Why this folder cannot take the run: it holds one already, or one with other settings."""
-        if not self.last.exists():
+        if not self.has_figures:
             return []
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]

@@ -27,7 +27,7 @@ from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_
 from emotion.distributed import Team, join_team
 from emotion.errors import ConfigError, DataError, TrainingDiverged
 from emotion.learner import Learner, build_learner, resolve_precision
-from emotion.run import Run, TrainState, metadata
+from emotion.run import Run, TrainState, metadata, score_of
 from emotion.targets import TrainingSet, drawing_order, ferplus_relabelled, of_classes, training_set
 
 __all__ = ["TrainConfig", "train"]
@@ -65,8 +65,7 @@ def train(
             learner.model.network.free_upper()
         line = {"epoch": state.epoch + 1, **train_epoch(learner, splits.train, state, team=team, progress=progress)}
         line |= team.share(measure(learner.judged, splits, config, epoch=state.epoch) if team.leads else None)
-        score = line["ferplus_accuracy" if config.labels.startswith("ferplus") else "public_accuracy"]
-        before, state = state.entering(config), state.after(config, score=score, loss=line["public_loss"])
+        before, state = state.entering(config), state.after(config, score=score_of(line), loss=line["public_loss"])
         line |= {"best": state.best, "seconds": time.perf_counter() - started}
         line |= {"train_images": len(splits.train), "duplicates_dropped": splits.duplicates_dropped}
         if team.leads:
@@ -216,5 +215,5 @@ def _write(run: Run, learner: Learner, told: Line, *, before: TrainState, state:
     if fell if config.select == "loss" else higher:
         run.save(kept, "best.pt")
     if fell and config.keep_falls:
-        run.save(kept, f"epoch-{line['epoch']:03d}-accuracy-{line['public_accuracy']:.4f}.pt")
+        run.save(kept, f"epoch-{line['epoch']:03d}-accuracy-{score_of(line):.4f}.pt")
     run.save({**learner.state(), "state": asdict(state), "metadata": told}, "last.pt")

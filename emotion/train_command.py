@@ -96,6 +96,7 @@ def run_training(
 def _shown(out: Path, epochs: int) -> Iterator[dict[str, Any]]:
     """Callbacks for `train`: a bar over the steps on a terminal, a line and a new curve.png per epoch."""
     from emotion.curve import draw_curve
+    from emotion.run import score_of
 
     console = Console(stderr=True)
     columns = (
@@ -113,7 +114,8 @@ def _shown(out: Path, epochs: int) -> Iterator[dict[str, Any]]:
         def report(line: dict[str, Any]) -> None:
             draw_curve(out)
             text = f"epoch {line['epoch']} of {epochs}: loss {line['train_loss']:.4f}, "
-            text += f"PublicTest {line['public_accuracy']:.4f}, best {line['best']:.4f}, {line['seconds']:.0f} s"
+            split = "PublicTest by FER+" if "ferplus_accuracy" in line else "PublicTest"
+            text += f"{split} {score_of(line):.4f}, best {line['best']:.4f}, {line['seconds']:.0f} s"
             console.print(text, soft_wrap=True, markup=False, highlight=False)
             bar.reset(task, description=f"epoch {line['epoch'] + 1}")
 

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from emotion import EMOTIONS, ConfigError, DataError, WeightsError
 from emotion.baseline import fit_baseline
 from emotion.checkpoint import load_checkpoint
+from emotion.cli import app
 from emotion.config import TrainConfig
 from emotion.data import load_fer2013
 from emotion.data.augment import Augmentation, augment
@@ -131,6 +133,16 @@ def test_ferplus_labels_report_ferplus_accuracy(data: Path, votes: Path, tmp_pat
     train(config, data, tmp_path / "run", ferplus=votes, report=lines.append)
     assert 0 <= lines[0]["ferplus_accuracy"] <= 1
     assert lines[0]["best"] == lines[0]["ferplus_accuracy"]
+
+
+def test_ferplus_runs_name_and_print_the_accuracy_that_chooses(data: Path, tmp_path: Path) -> None:
+    names = (*load_fer2013(data, "train").names, *load_fer2013(data, "public").names)
+    votes = write_votes(tmp_path / "votes.csv", names, ["anger"] * len(names))
+    words = ["train", "--data", str(data), "--ferplus", str(votes), "-o", str(tmp_path / "run"), "--labels", "ferplus"]
+    result = CliRunner().invoke(app, [*words, "--model", "cnn1", "--epochs", "1", "--batch-size", "7", "--lr", "0.01"])
+    assert result.exit_code == 0, result.output
+    assert "PublicTest by FER+ 1.0000, best 1.0000" in result.stderr
+    assert (tmp_path / "run" / "epoch-001-accuracy-1.0000.pt").is_file()
 
 
 def test_ferplus_targets(data: Path, votes: Path) -> None:
@@ -301,11 +313,26 @@ def test_the_upper_part_is_freed_in_time(data: Path, tmp_path: Path, monkeypatch
 
 
 def test_baseline(data: Path, tmp_path: Path) -> None:
-    result = fit_baseline(dataclasses.replace(PRESETS["knn"], seed=1), data, tmp_path / "run")
+    result = fit_baseline(PRESETS["knn"], data, tmp_path / "run")
     assert result.accuracy > 0.6
     assert json.loads((tmp_path / "run" / "log.jsonl").read_text())["public_accuracy"] == result.accuracy
     with pytest.raises(ConfigError, match="model 'cnn1': expected one of knn, mlp"):
         fit_baseline(PRESETS["cnn1"], data)
+
+
+def test_a_baseline_takes_no_settings_that_it_does_not_have_and_no_folder_of_a_run(data: Path, tmp_path: Path) -> None:
+    given = dataclasses.replace(PRESETS["knn"], classes=("happy", "glad"), labels="ferplus", epochs=0)
+    with pytest.raises(ConfigError) as raised:
+        fit_baseline(given, data, tmp_path / "run")
+    for text in ("classes happy, glad: expected two", "epochs 0: expected", "labels 'ferplus': knn has no such"):
+        assert text in str(raised.value)
+    train(dataclasses.replace(TINY, epochs=1), data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run already: choose another folder"):
+        fit_baseline(PRESETS["knn"], data, tmp_path / "run")
+    fit_baseline(PRESETS["knn"], data, tmp_path / "knn")
+    for resume, message in [(False, "holds a run already"), (True, "model 'mini_xception': the run in .* has 'knn'")]:
+        with pytest.raises(ConfigError, match=message):
+            train(TINY, data, tmp_path / "knn", resume=resume)
 
 
 def test_augmentation_without_ranges_changes_nothing() -> None:

@@ -84,8 +84,7 @@ def evaluate(
     else:
         _print_evaluation(figures)
     if report is not None:
-        run = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-        page = write_report(predictions, figures, report, run=run if (run / "log.jsonl").is_file() else None)
+        page = write_report(predictions, figures, report, run=measure.run_of(weights))
         typer.echo(f"report: {page}", err=True)
 
 

@@ -119,16 +119,27 @@ class Evaluation:
 
 def load_scorer(weights: str | Path, *, threads: int | None = None) -> Scorer:
     """A shipped name or .onnx file as an `ExpressionClassifier`; a .pt file or run folder as a torch `Checkpoint`."""
-    path = Path(weights)
-    if str(weights) not in shipped_classifiers() and (path.suffix == ".pt" or path.is_dir()):
+    if _is_checkpoint(weights):
         import torch
 
         from emotion.checkpoint import load_checkpoint
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return load_checkpoint(path)
+        return load_checkpoint(weights)
     return load_classifier(weights, threads=threads)
+
+
+def run_of(weights: str | Path) -> Path | None:
+    """The run folder that weights lie in; None for a shipped name, an .onnx file and a checkpoint on its own."""
+    path = Path(weights)
+    run = path if path.is_dir() else path.parent
+    return run if _is_checkpoint(weights) and (run / "log.jsonl").is_file() else None
+
+
+def _is_checkpoint(weights: str | Path) -> bool:
+    path = Path(weights)
+    return str(weights) not in shipped_classifiers() and (path.suffix == ".pt" or path.is_dir())
 
 
 def predict(scorer: Scorer, split: FerSplit, *, test_time: str | None = None) -> Predictions:

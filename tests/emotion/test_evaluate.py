@@ -22,6 +22,7 @@ from emotion.evaluate import (
     duplicate_images,
     evaluate,
     predict,
+    run_of,
 )
 from emotion.report import class_rows, summary_rows, write_report
 from emotion.robustness import CHANGES, robustness
@@ -190,6 +191,15 @@ def test_report_is_one_page_with_its_pictures(tmp_path: Path) -> None:
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((page.parent / "mistakes").iterdir())) == 2
     assert json.loads((page.parent / "evaluation.json").read_text())["images"] == 6
+
+
+def test_training_curves_are_of_the_run_that_the_weights_lie_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    assert (run_of(tmp_path), run_of("last.pt")) == (tmp_path, Path())
+    assert [run_of(other) for other in ("default", "a.onnx", "elsewhere/best.pt")] == [None] * 3
 
 
 def test_robustness_has_a_row_per_change(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Reproduction:
     at threshold 0.5; None when not measured.
 
     epochs: None for a model that is fitted in one go. stopped_of: the epochs that an unfinished run was to have, None
-    when it is finished.
+    when it is finished. random_start: the run had no ImageNet weights, although the recipe begins with them.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Reproduction:
     binary_recall: float | None
     epochs: int | None
     stopped_of: int | None = None
+    random_start: bool = False
 
 
 def reproduce(
@@ -93,7 +94,9 @@ def markdown_table(results: Sequence[Reproduction], *, earlier: Mapping[str, str
             rows.append(row)
         else:
             figures = f"{NOT_TRAINED} | - | - | -" if result is None else _figures(published, result)
-            rows.append(f"| `{name}` | {published} | {figures} | {NOTES.get(name, '')} |")
+            notes = [RANDOM_START] if result is not None and result.random_start else []
+            notes += [NOTES[name]] if name in NOTES else []
+            rows.append(f"| `{name}` | {published} | {figures} | {' '.join(notes)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -114,6 +117,7 @@ def write_page(page: Path, results: Sequence[Reproduction]) -> None:
 
 BEGIN, END = "<!-- table: emotion reproduce -->", "<!-- end of table -->"
 NOT_TRAINED, STOPPED = "not trained yet", "stopped after"
+RANDOM_START = "Ours began at random, theirs with ImageNet's weights."
 
 
 def _model_faults(models: Sequence[str], runs: Path, epochs: int | None, weights: str | None) -> list[str]:
@@ -184,12 +188,15 @@ def _result(name: str, run: Path) -> Reproduction:
             name, lines[-1]["public_accuracy"], lines[-1]["binary_accuracy"], lines[-1]["binary_recall"], None
         )
     config = TrainConfig(**read_settings(run / "config.json"))
+    random = config.weights == "none" != PRESETS[name].weights
     finished, measured = _is_finished(lines, config), run / "evaluation.json"
     if finished and measured.is_file():
         figures = json.loads(measured.read_text(encoding="utf-8"))
-        return Reproduction(name, figures["accuracy"], figures["binary_accuracy"], figures["binary_recall"], len(lines))
+        binary, recall = figures["binary_accuracy"], figures["binary_recall"]
+        return Reproduction(name, figures["accuracy"], binary, recall, len(lines), random_start=random)
     kept = load_checkpoint(run).card.training["metrics"]["public_accuracy"]
-    return Reproduction(name, kept, None, None, len(lines), stopped_of=None if finished else config.epochs)
+    stopped_of = None if finished else config.epochs
+    return Reproduction(name, kept, None, None, len(lines), stopped_of, random_start=random)
 
 
 def _is_finished(lines: Sequence[Mapping[str, Any]], config: TrainConfig) -> bool:

@@ -72,6 +72,13 @@ def test_a_page_keeps_figures_that_no_run_is_there_for(tmp_path: Path) -> None:
     assert [path.name for path in page.parent.iterdir()] == ["page.md"]
 
 
+def test_a_random_start_instead_of_imagenet_is_told_in_the_row(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(["resnet18"], data, tmp_path, epochs=2, weights="none", report=stop)
+    table = markdown_table(read_results(tmp_path))
+    assert "| stopped after 1 of 2 epochs | Ours began at random, theirs with ImageNet's weights." in table
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 from emotion.config import TrainConfig
 from emotion.data.augment import Augmentation
 from emotion.errors import ConfigError
+from emotion.presets import PRESETS
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
@@ -18,25 +19,31 @@ _KINDS: dict[str, tuple[type, ...]] = {
 """Annotation of a field -> the types that JSON may hold for it; tuples are lists there."""
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
+def read_settings(path: str | Path, *, model: str | None = None) -> dict[str, Any]:
     """Field -> value for `TrainConfig`, for the fields that the file gives; `augmentation` is an object of its ranges.
 
+    Ranges that it does not give are those of the recipe of `model`, or else of the file's model.
     Raises ConfigError, naming the file and every field that is unknown or of another type.
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError([f"{path}: cannot be read as JSON: {error}"]) from None
-    return settings_of(found, where=str(path))
+    named = found.get("model") if isinstance(found, dict) and model is None else model
+    recipe = PRESETS.get(str(named), TrainConfig())
+    return settings_of(found, where=str(path), augmentation=recipe.augmentation)
 
 
-def settings_of(found: Any, *, where: str) -> dict[str, Any]:
-    """As `read_settings`, of a JSON value that is read already. where: its place, for errors."""
+def settings_of(found: Any, *, where: str, augmentation: Augmentation | None = None) -> dict[str, Any]:
+    """As `read_settings`, of a JSON value that is read already.
+
+    where: its place, for errors. augmentation: has the ranges that are not given, by default `Augmentation()`.
+    """
     faults: list[str] = []
     settings = _checked(found, TrainConfig, where, faults)
     if isinstance(settings.get("augmentation"), dict):
         ranges = _checked(settings["augmentation"], Augmentation, f"{where}: augmentation", faults)
-        settings["augmentation"] = None if faults else Augmentation(**ranges)
+        settings["augmentation"] = None if faults else dataclasses.replace(augmentation or Augmentation(), **ranges)
     if faults:
         raise ConfigError(faults)
     return settings

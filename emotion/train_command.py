@@ -60,7 +60,7 @@ def train(
         "teacher": tuple(teacher) if teacher else None, "distill_weight": distill_weight,
         "augmentation": _augmentation(augmentation), "size_schedule": None if size is None else ((0.0, size),),
     }  # fmt: skip
-    settings = {**_file_settings(config), **{name: value for name, value in given.items() if value is not None}}
+    settings = {**_file_settings(config, model), **{name: value for name, value in given.items() if value is not None}}
     if size is not None:
         settings["eval_size"] = None
     run_training(settings, data=data, out=out, ferplus=ferplus, resume=resume)
@@ -126,10 +126,10 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
-def _file_settings(path: Path | None) -> dict[str, Any]:
+def _file_settings(path: Path | None, model: str | None) -> dict[str, Any]:
     from emotion.config_file import read_settings
 
-    return {} if path is None else read_settings(path)
+    return {} if path is None else read_settings(path, model=model)
 
 
 def _augmentation(name: str | None) -> Any:

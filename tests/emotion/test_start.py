@@ -20,7 +20,7 @@ from emotion.config_file import read_settings
 from emotion.data import load_fer2013
 from emotion.data.augment import Augmentation
 from emotion.learner import build_learner
-from emotion.presets import KERAS
+from emotion.presets import KERAS, KERAS_GENERATOR
 from emotion.run import TrainState
 from emotion.train import load_splits, measure, train
 from tests.emotion.factories import make_split, write_checkpoint, write_onnx, write_votes, write_zip
@@ -222,6 +222,10 @@ def test_settings_of_a_file(tmp_path: Path) -> None:
     assert read_settings(path) == {
         "lr": 1, "size_schedule": ((0, 40),), "augmentation": Augmentation(erase=0.5), "free_upper_at": None
     }  # fmt: skip
+    expected = dataclasses.replace(KERAS_GENERATOR, erase=0.5)
+    assert read_settings(path, model="mini_xception")["augmentation"] == expected
+    path.write_text('{"model": "mini_xception", "augmentation": {"erase": 0.5}}')
+    assert read_settings(path)["augmentation"] == expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ class TrainState:
     """Where a run stands after `epoch` epochs.
 
     best and best_loss are PublicTest's at one size, before its first epoch worse than any; lr_factor multiplies the
-    learning rate. started_from: the weights that the run began with, by name and digest.
+    learning rate. started_from: the weights that the run began with, by name and digest. data: digest of its images,
+    empty for a run of a time that kept none.
     """
 
     epoch: int = 0
@@ -33,6 +34,7 @@ class TrainState:
     plateau_wait: int = 0
     lr_factor: float = 1.0
     started_from: str = "none"
+    data: str = ""
 
     def entering(self, config: TrainConfig) -> TrainState:
         """The state as the next epoch begins with it.
@@ -96,7 +98,11 @@ class Run:
             return []
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
-        before = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        path = self.folder / "config.json"
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            return [f"{path}: damaged: expected the settings of the run ({error})"]
         now = json.loads(json.dumps(dataclasses.asdict(config)))
         before["augmentation"] = {**now["augmentation"], **before.get("augmentation", {})}  # an early run knows fewer
         return [

@@ -7,6 +7,7 @@ that was not. Under torchrun each process takes its share of every batch; the fi
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -55,7 +57,11 @@ def train(
     goes_on = resume and run.last.exists()
     learner = build_learner(config, fresh=not goes_on)
     splits = load_splits(config, data, ferplus)
+    digest = splits.digest(with_votes=config.needs_votes)
     state = learner.restore(run.load_last()) if goes_on else TrainState(started_from=learner.started_from)
+    if state.data not in ("", digest):
+        raise ConfigError([f"--data or --ferplus: not what the run in {out} has, and it resumes only with the same"])
+    state = dataclasses.replace(state, data=digest)
     told = dataclasses.replace(config, weights=state.started_from, teacher=splits.train.teachers)
     if team.leads:
         run.begin(config, state)
@@ -82,6 +88,12 @@ class Splits:
     public: FerSplit
     public_ferplus: FerSplit | None
     duplicates_dropped: int
+
+    def digest(self, *, with_votes: bool) -> str:
+        """SHA-256 of all images and labels, and of the votes for the training images."""
+        parts = [self.train.images, self.train.labels, self.public.images, self.public.labels]
+        parts += [self.train.votes] if with_votes else []
+        return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
 
 
 def load_splits(config: TrainConfig, data: Path, ferplus: Path | None) -> Splits:

@@ -240,6 +240,21 @@ def test_a_folder_takes_one_run_only(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "last.pt").write_bytes(b"damaged")
     with pytest.raises(WeightsError, match=r"last\.pt: damaged"):
         train(config, data, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "config.json").write_text('{"model": ')
+    with pytest.raises(ConfigError, match=r"config\.json: damaged: expected the settings of the run"):
+        train(config, data, tmp_path / "run", resume=True)
+
+
+def test_a_run_resumes_on_its_own_data_only(data: Path, tmp_path: Path) -> None:
+    config, run = dataclasses.replace(TINY, epochs=1), tmp_path / "run"
+    train(config, data, run)
+    other = write_zip(tmp_path / "other.zip", {"train": make_split(3, 9), "public": make_split(2, 2)})
+    with pytest.raises(ConfigError, match=r"--data .*: not what the run in .* has, and it resumes only with the same"):
+        train(config, other, run, resume=True)
+    saved = torch.load(run / "last.pt", weights_only=True)
+    del saved["state"]["data"]  # as early runs have it
+    torch.save(saved, run / "last.pt")
+    train(config, other, run, resume=True)
 
 
 def test_other_counts_than_the_official_ones_are_told(

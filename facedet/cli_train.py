@@ -196,7 +196,7 @@ def _train_faster_rcnn(
     engine = given.pop("engine", "torchvision")
     start = {"faster_rcnn_compact_fpn": "bundled", "faster_rcnn_r18_fpn": "none"}.get(model, "coco")
     config = FasterRCNNConfig(model=model, weights=weights or start, **given)
-    faults = config.faults()
+    faults = config.faults() + ([] if resume else config.start_faults())
     if engine == "detectron2":
         faults += [
             f"--{name.replace('_', '-')}: has no meaning for the detectron2 engine" for name in UNUSED if name in given

@@ -137,7 +137,7 @@ def build_model(about: Mapping[str, Any], checkpoint: Checkpoint, *, min_score: 
 
 
 def inferred_about(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Model and preset of a checkpoint that names none, from its tensors; for files written by Detectron2 itself."""
+    """Model, preset and norm of a checkpoint that names none, from its tensors; for files of Detectron2 itself."""
     depths = {
         "faster_rcnn_x101_fpn": "backbone.bottom_up.res4.22.conv3.weight",
         "faster_rcnn_r50_fpn": "backbone.bottom_up.res4.5.conv3.weight",
@@ -149,7 +149,10 @@ def inferred_about(checkpoint: Checkpoint) -> dict[str, Any]:
         raise WeightsError(f"{checkpoint.path}: not a Faster R-CNN with FPN of a known depth")
     if len(scores) != 2:
         raise WeightsError(f"{checkpoint.path}: tells {len(scores) - 1} classes apart; expected the one class face")
-    return {"model": model, "preset": _inferred_preset(checkpoint)}
+    about = {"model": model, "preset": _inferred_preset(checkpoint)}
+    # Of all norms only those of groups keep no statistics; the others find the same.
+    grouped = "backbone.bottom_up.stem.conv1.norm.running_mean" not in checkpoint.tensors
+    return {**about, "norm": "gn"} if grouped else about
 
 
 def _inferred_preset(checkpoint: Checkpoint) -> str:

@@ -58,26 +58,29 @@ class FasterRCNNConfig:
     seed: int = 0
 
     def faults(self) -> list[str]:
-        """Every setting that cannot work, one sentence each."""
+        """Every setting that cannot work, one sentence each; files are not looked for."""
         return [message for good, message in (*self._names(), *self._numbers(), *self._sizes()) if not good]
+
+    def start_faults(self) -> list[str]:
+        """That the file to start from is not there; a run that is resumed needs none."""
+        a_file = Path(self.weights).suffix != ""
+        return [f"weights {self.weights}: no such file"] if a_file and not Path(self.weights).is_file() else []
 
     def _names(self) -> list[tuple[bool, str]]:
         on_compact = self.model == "faster_rcnn_compact_fpn"
         in_zoo = [kind for model, kind in ZOO if model == self.model or self.model not in FASTER_RCNNS]
         names = (*(["bundled"] if on_compact else dict.fromkeys(in_zoo)), "none")
         suffixes = (".pth", ".pkl", *((".onnx",) if on_compact else ()))
-        a_file = Path(self.weights).suffix in suffixes
         return [
             (self.model in FASTER_RCNNS, f"model {self.model!r}: expected one of {', '.join(FASTER_RCNNS)}"),
             (self.preset in PRESETS, f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}"),
             (self.norm in NORMS, f"norm {self.norm!r}: expected one of {', '.join(NORMS)}"),
             (self.precision in PRECISIONS, f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}"),
             (
-                self.weights in names or a_file,
+                self.weights in names or Path(self.weights).suffix in suffixes,
                 f"weights {self.weights!r} for {self.model}: expected {', '.join(names)}, "
                 f"or a file: {', '.join(suffixes)}",
             ),
-            (not a_file or Path(self.weights).is_file(), f"weights {self.weights}: no such file"),
             (
                 self.weights != "none" or self.model in ("faster_rcnn_r18_fpn", "faster_rcnn_compact_fpn"),
                 f"weights none: {self.model} has frozen batch norms and cannot learn from scratch; "

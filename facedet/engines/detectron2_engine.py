@@ -7,21 +7,23 @@ ignored, which it treats as background.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from facedet.checkpoint import read_checkpoint, save_whole
+from facedet.checkpoint import read_checkpoint, save_checkpoint, save_whole
 from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import asked_size
+from facedet.engines.samples import data_faults, origin
 from facedet.errors import ConfigError, MissingExtra
 from facedet.model_zoo import fetch_zoo_file
 from facedet.models.faster_rcnn import FAIR_PIXEL_STD_BGR, PRESETS
-from facedet.run import environment
+from facedet.run import Run, environment
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
 ZOO_CONFIGS = {
@@ -54,9 +56,9 @@ def train(
         from detectron2.evaluation import COCOEvaluator
     except ImportError as e:
         raise MissingExtra(f"the detectron2 engine needs Detectron2, which needs a compiler: {INSTALL}") from e
-    faults = config.faults() + ([] if len(data) else ["no photos to train on"])
-    if (out / "last_checkpoint").exists() and not resume:
-        faults.append(f"{out} holds a run already: resume it or choose another folder")
+    run = Run(out, config, last="last_checkpoint", best="model_best.pth", origin=origin(data, val))
+    faults = config.faults() + data_faults(data, val) + run.faults(resume=resume)
+    faults += [] if resume else config.start_faults()
     if config.model not in ZOO_CONFIGS:
         faults.append(f"model {config.model}: the detectron2 engine has {', '.join(ZOO_CONFIGS)}")
     if asked_size() > 1:
@@ -72,29 +74,60 @@ def train(
 
         def build_hooks(self) -> list[Any]:
             chosen: list[Any] = super().build_hooks()
-            if val is not None:
-                best = hooks.BestCheckpointer(config.eval_every, self.checkpointer, "bbox/AP")
-                chosen.insert(-1, best)
+            chosen.insert(-1, Best())
             return chosen
 
-    out.mkdir(parents=True, exist_ok=True)
+    class Best(hooks.HookBase):  # type: ignore[misc]
+        """Writes model_best.pth after a measurement. Detectron2's own BestCheckpointer forgets its best on resume."""
+
+        def __init__(self) -> None:
+            before = read_checkpoint(run.best).about["metrics"] if run.best.exists() else {}
+            self.ap = before.get("AP", -1.0)
+
+        def after_step(self) -> None:
+            steps = self.trainer.iter + 1
+            if steps % config.eval_every == 0 and steps < config.steps:
+                self.keep(steps)
+
+        def after_train(self) -> None:
+            if self.trainer.iter >= config.steps:  # else the last step has failed
+                self.keep(config.steps)
+                final = read_checkpoint(out / "model_final.pth")
+                about = _about(config, config.steps, measured(self.trainer.storage.latest()))
+                save_whole({"model": final.tensors, "facedet": about, **final.rest}, final.path)
+
+        def keep(self, steps: int) -> None:
+            metrics = measured(self.trainer.storage.latest())
+            if metrics.get("AP", -1.0) > self.ap:
+                self.ap = metrics["AP"]
+                save_checkpoint(run.best, self.trainer.model, about=_about(config, steps, metrics))
+            report({"step": steps, **metrics})
+
+    weights = "" if run.last.exists() else _weights(config)
+    run.write_settings()
     _register(TRAIN, data)
     if val is not None:
         _register(VAL, val)
-    trainer = Trainer(detectron2_config(config, out, measured=val is not None))
+    trainer = Trainer(detectron2_config(config, out, weights=weights, measured=val is not None))
     trainer.resume_or_load(resume=resume)
     trainer.train()
-    return _label(config, out, report, dict(getattr(trainer, "_last_eval_results", {}) or {}))
+    return run.best if run.best.exists() else out / "model_final.pth"
 
 
-def detectron2_config(config: FasterRCNNConfig, out: Path, *, measured: bool) -> Any:
-    """Detectron2's own settings (a frozen CfgNode) for `config`."""
+def measured(latest: Mapping[str, tuple[float, int]]) -> dict[str, float]:
+    """The last measurement among the latest values of Detectron2's log, in [0, 1] instead of percent."""
+    found = {name: value / 100 for name, (value, _) in latest.items() if name.startswith("bbox/")}
+    return {name.removeprefix("bbox/"): value for name, value in found.items() if math.isfinite(value)}
+
+
+def detectron2_config(config: FasterRCNNConfig, out: Path, *, weights: str, measured: bool) -> Any:
+    """Detectron2's own settings (a frozen CfgNode) for `config`. weights: a file to start from, "" for none."""
     from detectron2 import model_zoo
 
     preset = PRESETS[config.preset]
     cfg = model_zoo.get_config(ZOO_CONFIGS[config.model])
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    cfg.MODEL.WEIGHTS = _weights(config)
+    cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.BACKBONE.FREEZE_AT = config.frozen_stages()
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[size] for size in preset.anchor_sizes_px]
     cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [list(preset.anchor_ratios)]
@@ -178,15 +211,6 @@ def records(data: FaceDataset) -> list[dict[str, Any]]:
     ]
 
 
-def _label(
-    config: FasterRCNNConfig, out: Path, report: Callable[[dict[str, Any]], None], results: dict[str, Any]
-) -> Path:
-    """Tell the checkpoints what model they hold, so that this package needs no settings to use them."""
-    metrics = {name: float(value) for name, value in results.get("bbox", results).items()}
-    report({"step": config.steps, **metrics})
-    paths = [path for path in (out / "model_best.pth", out / "model_final.pth") if path.exists()]
-    for path in paths:
-        saved = read_checkpoint(path)
-        about = {**config.about(), **environment(), "engine": "detectron2", "metrics": metrics}
-        save_whole({"model": saved.tensors, "facedet": about, **saved.rest}, path)
-    return paths[0]
+def _about(config: FasterRCNNConfig, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What model a checkpoint holds, so that this package needs no settings to use it."""
+    return {**config.about(), **environment(), "engine": "detectron2", "step": step, "metrics": dict(metrics)}

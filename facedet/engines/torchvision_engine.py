@@ -56,7 +56,7 @@ def train(
     """
     began = origin(data, val)
     with team() as crew, Run(out, config, last="model_last.pth", best="model_best.pth", origin=began) as run:
-        faults = config.faults() + data_faults(data, val)
+        faults = config.faults() + data_faults(data, val) + ([] if resume else config.start_faults())
         if faults := faults + crew.share(run.faults(resume=resume) if crew.leads else None):
             raise ConfigError(faults)
         learner, progress = _begin(config, run, crew, notice)

@@ -197,13 +197,16 @@ def test_a_photo_that_cannot_be_read_costs_no_step(photos: FaceDataset, tmp_path
 
 
 def test_a_run_resumes_on_its_photos_only(photos: FaceDataset, tmp_path: Path) -> None:
-    config, others = tiny(steps=1), dataclasses.replace(photos, photos=photos.photos[1:])
+    start = tmp_path / "start.pth"  # not needed to resume
+    save_checkpoint(start, empty_model(TINY), about={})
+    config, others = tiny(steps=1, weights=str(start)), dataclasses.replace(photos, photos=photos.photos[1:])
     train(config, photos, None, tmp_path / "run")
+    start.unlink()
     with pytest.raises(ConfigError, match=r"^data '2 photos.*has '3 photos[^;]*; val '3 photos.*has '0 photos"):
         train(config, others, photos, tmp_path / "run", resume=True)
     moved = [dataclasses.replace(photo, path=tmp_path / photo.name) for photo in photos.photos]
     absent = dataclasses.replace(photos, photos=tuple(moved))
-    with pytest.raises(ConfigError, match=r"3 of 6 photos are missing, the first: .*0\.png"):
+    with pytest.raises(ConfigError, match=r"3 of 6 photos are missing, the first: .*0\.png; weights .*: no such file"):
         train(config, photos, absent, tmp_path / "other")
 
 
@@ -317,3 +320,35 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 2]
     assert all(np.isfinite(line["loss"]) for line in lines[:2])
     assert load_detector(tmp_path / "run" / "model_best.pth").name == "faster_rcnn_r18_fpn"
+
+
+@pytest.mark.filterwarnings("ignore")  # Detectron2's own
+def test_detectron2_resumes_with_its_best_and_its_checkpoints_are_detectors(
+    photos: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = pytest.importorskip("detectron2.engine").DefaultTrainer
+    percents = iter([30.0, 40.0, 35.0, 50.0])
+    monkeypatch.setattr(trainer, "test", lambda self, cfg, model: {"bbox": {"AP": next(percents), "APl": float("nan")}})
+    start = tmp_path / "start.pth"
+    save_checkpoint(start, empty_model(TINY), about={})
+    config, run = tiny(weights=str(start), steps=6, eval_every=2), tmp_path / "run"
+    kept: list[dict[str, Any]] = []
+
+    def kill(line: dict[str, Any]) -> None:
+        kept.append(line)
+        if line["step"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detectron2_engine.train(config, photos, photos, run, report=kill)
+    start.unlink()
+    with pytest.raises(ConfigError, match=r"lr 0.1: the run in .* has 0.002"):
+        detectron2_engine.train(dataclasses.replace(config, lr=0.1), photos, photos, run, resume=True)
+    best = detectron2_engine.train(config, photos, photos, run, resume=True, report=kept.append)
+    assert kept == [{"step": 2, "AP": 0.3}, {"step": 4, "AP": 0.4}, {"step": 6, "AP": 0.35}]
+    for path, metrics in ((best, {"AP": 0.4}), (run / "model_final.pth", {"AP": 0.35})):
+        assert read_checkpoint(path).about["metrics"] == metrics
+    for name in ("model_best.pth", "model_final.pth", "model_0000003.pth"):
+        assert load_detector(run / name).name == "faster_rcnn_r18_fpn"
+    with pytest.raises(ConfigError, match=r"holds another run's model_best.pth, model_final.pth, last_checkpoint"):
+        train(TINY, photos, None, run)

@@ -283,6 +283,11 @@ def test_model_of_an_unlabelled_checkpoint_is_told_by_its_tensors(
     assert "m.pth: names no preset and holds no anchors: the anchors of preset face are assumed" in caplog.text
 
 
+def test_an_unlabelled_checkpoint_with_norms_of_groups_is_a_detector(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m.pth", faster_rcnn_r18_fpn(norm="gn"), about={})
+    assert load_detector(tmp_path / "m.pth").name == "faster_rcnn_r18_fpn"
+
+
 @pytest.mark.parametrize("preset", ["face", "face8"])
 def test_preset_of_an_unlabelled_checkpoint_is_told_by_its_anchors(
     tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture

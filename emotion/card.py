@@ -13,7 +13,9 @@ from emotion.expressions import EMOTIONS
 FORMAT = "crowdmood-emotion/1"
 """Value of the ONNX metadata entry `format`; a file without it is not ours."""
 TEST_TIME_MODES = ("none", "flip", "ten")
-"""Views per face at prediction: the centre; it and its mirror image; five crops and their mirror images."""
+"""Views per face at prediction: the centre; it and its mirror image; five crops and their mirror images.
+
+"ten" needs a view below 1; of a whole face it is "flip"."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from emotion.data import load_split_if_any
@@ -68,6 +68,7 @@ def evaluate(
     """Accuracy, per-class figures, confusion and calibration of a classifier on one split."""
     from emotion import evaluate as measure
     from emotion.report import write_report
+    from emotion.views import used_test_time
 
     check_test_time(test_time)
     scorer = measure.load_scorer(weights)
@@ -76,7 +77,7 @@ def evaluate(
     if temperature is not None:
         predictions = dataclasses.replace(predictions, temperature=temperature)
     figures = measure.evaluate(
-        predictions, scorer.identity, split=split, test_time=test_time or scorer.card.test_time,
+        predictions, scorer.identity, split=split, test_time=used_test_time(scorer.card, test_time),
         train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
     )  # fmt: skip
     if as_json:
@@ -103,7 +104,9 @@ def compare(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(row) for row in rows]))
         return
-    table = Table("model", "accuracy", "95 % interval", "alone right", "first alone", "McNemar p", "MB", "ms/face")
+    table = Table(Column("model", overflow="fold"))
+    for head in ("accuracy", "95 %\ninterval", "alone\nright", "first\nalone", "McNemar\np", "MB", "ms/\nface"):
+        table.add_column(head, no_wrap=True)
     for r in rows:
         paired = ["-"] * 3 if r.mcnemar_p is None else [str(r.only_this), str(r.only_first), f"{r.mcnemar_p:.3g}"]
         interval = f"{r.interval[0]:.4f}-{r.interval[1]:.4f}"

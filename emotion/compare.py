@@ -36,15 +36,18 @@ class ComparisonRow:
 
 
 def compare(weights: Sequence[str | Path], split: FerSplit) -> list[ComparisonRow]:
-    """A row per weight file, in order. Raises DataError when the models do not know the same classes."""
+    """A row per weight file, in order.
+
+    Raises WeightsError, and DataError when the models do not know the same classes, before any is measured.
+    """
+    scorers = [load_scorer(name, threads=1) for name in weights]
+    known = [sorted(scorer.card.labels) for scorer in scorers]
+    for name, labels in zip(weights, known, strict=True):
+        if labels != known[0]:
+            raise DataError(f"{name} knows {labels}, {weights[0]} {known[0]}: expected the same classes")
     rows: list[ComparisonRow] = []
     first: npt.NDArray[np.bool_] | None = None
-    known: set[str] = set()
-    for name in weights:
-        scorer = load_scorer(name, threads=1)
-        labels = set(scorer.card.labels)
-        if first is not None and labels != known:
-            raise DataError(f"{name} knows {sorted(labels)}, {weights[0]} {sorted(known)}: expected the same classes")
+    for name, scorer in zip(weights, scorers, strict=True):
         right = predict(scorer, split).right
         only_this, only_first, p = (None, None, None) if first is None else mcnemar(right, first)
         row = ComparisonRow(
@@ -52,8 +55,7 @@ def compare(weights: Sequence[str | Path], split: FerSplit) -> list[ComparisonRo
             megabytes=megabytes(name), ms_per_face=ms_per_face(scorer, split.images),
         )  # fmt: skip
         rows.append(row)
-        if first is None:
-            first, known = right, labels
+        first = right if first is None else first
     return rows
 
 

@@ -41,7 +41,8 @@ def export(
             f"{fitted.ece_after:.4f} after (5-fold, PublicTest)"
         )
     card = write(run, output, half=half, temperature=temperature, test_time=test_time, input_size=input_size)
-    typer.echo(f"{output}: {card.name}, {output.stat().st_size / 1e6:.1f} MB")
+    told = "; temperature 1, not fitted: --data fits it" if data is None else ""
+    typer.echo(f"{output}: {card.name}, {output.stat().st_size / 1e6:.1f} MB{told}")
 
 
 def card(
@@ -59,12 +60,13 @@ def card(
     from emotion.compare import megabytes, ms_per_face
     from emotion.model_card import model_card, write_card
     from emotion.robustness import robustness as robustness_of
+    from emotion.views import used_test_time
 
     output.parent.mkdir(parents=True, exist_ok=True)
     classifier, loaded = load_classifier(weights, threads=1), load_split(data, split)
     predictions = measure.predict(classifier, loaded)
     figures = measure.evaluate(
-        predictions, classifier.identity, split=split, test_time=classifier.card.test_time,
+        predictions, classifier.identity, split=split, test_time=used_test_time(classifier.card),
         train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
     )  # fmt: skip
     fitted = calibrate(predictions.logits, predictions.split.labels)

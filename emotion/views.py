@@ -63,7 +63,7 @@ def mean_logits(
     run: network input float32 [n, 1, size, size] -> logits [n, classes]. test_time: a mode of `TEST_TIME_MODES`
     instead of the card's. batch: faces per call of `run`.
     """
-    mode = card.test_time if test_time is None else test_time
+    mode = used_test_time(card, test_time)
     parts = []
     for start in range(0, len(faces), batch):
         views = [run(view) for view in _views(faces[start : start + batch], card, mode)]
@@ -79,10 +79,19 @@ def probabilities(logits: npt.NDArray[np.float32], *, temperature: float = 1.0) 
     return shares
 
 
+def used_test_time(card: ModelCard, mode: str | None = None) -> str:
+    """The views that faces are really scored with: "ten" crops of a whole face are one, and so "flip".
+
+    mode: of `TEST_TIME_MODES`, instead of the card's.
+    """
+    mode = card.test_time if mode is None else mode
+    return "flip" if mode == "ten" and _margin(card.view) == 0 else mode
+
+
 def _views(faces: npt.NDArray[np.uint8], card: ModelCard, mode: str) -> Iterator[npt.NDArray[np.float32]]:
     margin = _margin(card.view)
     corners = [(margin, margin)]
-    if mode == "ten" and margin > 0:
+    if mode == "ten":
         corners += [(0, 0), (0, 2 * margin), (2 * margin, 0), (2 * margin, 2 * margin)]
     for top, left in corners:
         view = _shifted_view(faces, card.input_size, margin=margin, top=top, left=left)

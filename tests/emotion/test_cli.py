@@ -52,9 +52,19 @@ def test_evaluate_prints_tables(data: Path, weights: Path) -> None:
         assert text in result.stdout
 
 
+def test_evaluate_tells_the_views_that_were_averaged(data: Path, weights: Path, tmp_path: Path) -> None:
+    """Five crops of a network that sees the whole face would all be the same."""
+    whole = write_onnx(tmp_path / "whole.onnx", size=48)
+    for path, views in ((weights, "ten"), (whole, "flip")):
+        words = ["evaluate", "--data", str(data), "--weights", str(path), "--test-time", "ten", "--json"]
+        assert json.loads(RUNNER.invoke(app, words).stdout)["test_time"] == views
+
+
 def test_compare_and_robustness(data: Path, weights: Path) -> None:
     result = RUNNER.invoke(app, ["compare", str(weights), str(weights), "--data", str(data), "--json"])
     assert [row["accuracy"] for row in json.loads(result.stdout)] == [1.0, 1.0]
+    narrow = RUNNER.invoke(app, ["compare", str(weights), "--data", str(data)], env={"COLUMNS": "80"})
+    assert "│ 1.0000-1.0000 │" in narrow.stdout
     result = RUNNER.invoke(app, ["robustness", "--data", str(data), "--weights", str(weights)])
     assert "| none | 1.0000 | +0.0 points |" in result.stdout
     assert "| rotation by 15 degrees |" in result.stdout
@@ -66,6 +76,9 @@ def test_export_fits_the_temperature(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "temperature " in result.stdout
     assert "net.onnx: fer_resnet, " in result.stdout
+    assert "not fitted" not in result.stdout
+    result = RUNNER.invoke(app, ["export", str(run), "-o", str(tmp_path / "raw.onnx")])
+    assert "MB; temperature 1, not fitted: --data fits it" in result.stdout
 
 
 def test_export_tells_of_a_size_before_it_measures(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from emotion import EMOTIONS, DataError, load_classifier
+from emotion import EMOTIONS, DataError, WeightsError, load_classifier
 from emotion.calibration import calibrate, expected_calibration_error, fit_temperature
 from emotion.compare import compare, mcnemar
 from emotion.data import FerSplit
@@ -160,13 +160,20 @@ def test_mcnemar(this: list[int], first: list[int], expected: tuple[int, int, fl
 
 def test_compare_pairs_with_the_first(tmp_path: Path) -> None:
     good = write_onnx(tmp_path / "good.onnx")
-    four = write_onnx(tmp_path / "four.onnx", ("happy", "sad", "neutral", "fear"))
     rows = compare([good, good], SPLIT)
     assert [(r.accuracy, r.mcnemar_p) for r in rows] == [(1.0, None), (1.0, 1.0)]
     assert rows[0].megabytes == pytest.approx(good.stat().st_size / 1e6)
     assert rows[0].ms_per_face > 0
+
+
+def test_compare_loads_all_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = write_onnx(tmp_path / "good.onnx")
+    four = write_onnx(tmp_path / "four.onnx", ("happy", "sad", "neutral", "fear"))
+    monkeypatch.setattr("emotion.compare.predict", lambda scorer, split: pytest.fail("measured"))
     with pytest.raises(DataError, match="expected the same classes"):
         compare([good, four], SPLIT)
+    with pytest.raises(WeightsError, match="nosuch"):
+        compare([good, "nosuch"], SPLIT)
 
 
 def test_four_class_models_see_their_classes_only(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Three shapes are in the wild: JSON lines, `{"data": [...]}` and a JSON array. `l
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,6 @@ from facedet.errors import DataError
 FACE_LABELS = frozenset({"face"})
 
 
-def read_records(path: str | Path) -> list[dict[str, Any]]:
-    """The records of any of the three shapes, as they are. Raises DataError with file and line."""
-    return read_shaped(path)[0]
-
-
 def shaped(records: list[dict[str, Any]], document: Any) -> str:
     """The text of a file with these records, in the shape of the `document` that `read_shaped` gave."""
     if document is None:
@@ -33,8 +29,20 @@ def shaped(records: list[dict[str, Any]], document: Any) -> str:
 
 
 def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
-    """As `read_records`, and the document the records stand in: an array, an object with `data`; None for lines."""
-    path = Path(path)
+    """The records, and the document they stand in: an array, an object with `data`; None for lines.
+
+    Raises DataError with file and line, also for a record without a URL.
+    """
+    records, document = _read(Path(path))
+    for number, record in enumerate(records, 1):
+        try:
+            _url(record)
+        except ValueError as e:
+            raise DataError(f"{path}: record {number}: {e}") from e
+    return records, document
+
+
+def _read(path: Path) -> tuple[list[Any], Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as e:
@@ -46,29 +54,32 @@ def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
     except ValueError:
         return _read_lines(path, text), None
     if isinstance(document, dict) and "data" not in document:
-        return _check_records(path, [document]), None
-    return _check_records(path, document["data"] if isinstance(document, dict) else document), document
+        return [document], None
+    records = document["data"] if isinstance(document, dict) else document
+    if not isinstance(records, list) or not records:
+        raise DataError(f"{path}: expected JSON lines, a JSON array or {{'data': [...]}} with at least one record")
+    return records, document
 
 
-def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
+def _read_lines(path: Path, text: str) -> list[Any]:
     records = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold what else splitlines() takes for an end
         if not line.strip():
             continue
         try:
             records.append(json.loads(line))
         except ValueError as e:
             raise DataError(f"{path}: line {number}: expected one JSON record per line: {e}") from e
-    return _check_records(path, records)
-
-
-def _check_records(path: Path, records: Any) -> list[dict[str, Any]]:
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{path}: expected JSON lines, a JSON array or {{'data': [...]}} with at least one record")
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict) or not isinstance(record.get("content"), str):
-            raise DataError(f"{path}: record {number}: expected an object whose 'content' is the photo's URL")
+    if not records:
+        raise DataError(f"{path}: expected JSON with at least one record, or one record per line")
     return records
+
+
+def _url(record: Any) -> str:
+    if not isinstance(record, dict) or not isinstance(record.get("content"), str):
+        raise ValueError("expected an object whose 'content' is the photo's URL")
+    url: str = record["content"]
+    return url
 
 
 def is_face(annotation: Mapping[str, Any]) -> bool:
@@ -79,38 +90,46 @@ def is_face(annotation: Mapping[str, Any]) -> bool:
 
 
 def corners_of(annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 in [0, 1] of the photo, from corner points in any order. Raises ValueError or TypeError."""
-    points = annotation["points"]
-    xs = [float(p["x"] if isinstance(p, dict) else p[0]) for p in points]
-    ys = [float(p["y"] if isinstance(p, dict) else p[1]) for p in points]
-    if len(xs) < 2:
-        raise ValueError(f"expected at least two corner points, got {len(xs)}")
-    return min(xs), min(ys), max(xs), max(ys)
+    """x1, y1, x2, y2 in [0, 1] of the photo, from corner points in any order; not numbers without two points."""
+    try:
+        points = annotation["points"]
+        xs = [float(p["x"] if isinstance(p, dict) else p[0]) for p in points]
+        ys = [float(p["y"] if isinstance(p, dict) else p[1]) for p in points]
+    except (KeyError, IndexError, TypeError, ValueError):
+        xs = ys = []
+    return (min(xs), min(ys), max(xs), max(ys)) if len(xs) > 1 else (math.nan,) * 4
 
 
 def read_dataturks(path: str | Path) -> list[RawPhoto]:
-    """One RawPhoto per record; labels other than faces are left out. Raises DataError naming the record."""
-    photos = []
-    for number, record in enumerate(read_records(path), 1):
-        try:
-            photos.append(_raw_photo(record))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, DataError) as e:
-            what = f"no {e}" if isinstance(e, KeyError) else str(e)
-            raise DataError(f"{path}: record {number} ({record['content']}): {what}") from e
+    """One RawPhoto per record; labels other than faces are left out, a record of no use carries its `fault`.
+
+    Raises DataError when the file cannot be read or all of its records are of no use, naming the first.
+    """
+    photos = [_raw_photo(record, number) for number, record in enumerate(_read(Path(path))[0], 1)]
+    if all(photo.fault for photo in photos):
+        raise DataError(f"{path}: {photos[0].fault}")
     return photos
 
 
-def _raw_photo(record: Mapping[str, Any]) -> RawPhoto:
-    annotations = record.get("annotation") or []
-    faces = [a for a in annotations if is_face(a)]
-    sizes = {(int(a["imageWidth"]), int(a["imageHeight"])) for a in annotations if a.get("imageWidth")}
-    if len(sizes) > 1:
-        raise ValueError(f"its annotations disagree on the photo's size: {sorted(sizes)}")
+def _raw_photo(record: Any, number: int) -> RawPhoto:
+    where = f"record {number}"
+    try:
+        url = _url(record)
+        where += f" ({url})"
+        name = name_of_url(url)
+        annotations = record.get("annotation") or []
+        faces = [a for a in annotations if is_face(a)]
+        sizes = {(int(a["imageWidth"]), int(a["imageHeight"])) for a in annotations if a.get("imageWidth")}
+        if len(sizes) > 1:
+            raise ValueError(f"its annotations disagree on the photo's size: {sorted(sizes)}")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, DataError) as e:
+        what = f"no {e}" if isinstance(e, KeyError) else str(e)
+        return RawPhoto(f"record {number}", corners_array([]), np.zeros(0, np.bool_), fault=f"{where}: {what}")
     return RawPhoto(
-        name=name_of_url(record["content"]),
+        name=name,
         corners=corners_array([corners_of(a) for a in faces]),
         ignore=np.zeros(len(faces), np.bool_),
         relative=True,
-        url=record["content"],
+        url=url,
         declared_wh=sizes.pop() if sizes else None,
     )

@@ -133,6 +133,8 @@ class _Fetcher:
 
     def fetch(self, name: str, url: str) -> Download:
         path = inside(self.folder, name)
+        if name.lower() == MANIFEST:
+            return Download(name, url, error="a photo cannot have the name of the list of photos")
         known = self._known.get(name)
         if known and known["url"] == url and path.is_file() and sha256_of(path) == known["sha256"]:
             return Download(name, url, path, known["sha256"])

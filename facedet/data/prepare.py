@@ -66,11 +66,14 @@ def prepare(
 ) -> PrepareReport:
     """Write the prepared folder `out`, going on past photos that are missing, broken or of another shape.
 
-    Raises DataError when no photo at all is left, or `out` holds something else.
+    Raises DataError when no photo at all is left, which the report is written for too, when there is no folder
+    `options.images`, or when `out` holds something else.
     """
     options, out = options or PrepareOptions(), Path(out)
     split_of("", fractions=options.fractions)
     check_out(out)
+    if options.images and not options.images.is_dir():
+        raise DataError(f"{options.images}: expected a folder of photos")
     folder = out / IMAGES_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     raws, counts = unique_names(raws)
@@ -85,16 +88,15 @@ def prepare(
             on_photo(raw.name)
     counts["photos_read"], counts["photos_left_out"] = len(raws), len(left_out)
     counts["photos_kept"] = len(photos)
-    if not photos:
-        raise DataError(
-            f"{out}: no photo is left of {len(raws)}; the first: {next(iter(left_out.values()), 'none listed')}"
-        )
     splits = {r.name: r.split or split_of(r.name, seed=options.seed, fractions=options.fractions) for r in raws}
     dataset = FaceDataset(out.name, folder, tuple(sorted(photos, key=lambda p: p.name)))
     sums = {p.name: sha256_of(p.path) for p in dataset.photos}
     report = PrepareReport(dict(sorted(counts.items())), _split_counts(dataset, splits), left_out, dead, sums)
-    # The report first: it marks the annotations beside it as this function's own, to be written anew.
+    # The report first: it marks the annotations beside it as this function's own, and says why no photo is left.
     write_whole(out / REPORT_FILE, json.dumps(asdict(report), indent=1))
+    if not photos:
+        first = next(iter(left_out.values()), "none listed")
+        raise DataError(f"{out}: no photo is left of {len(raws)}, see {REPORT_FILE}; the first: {first}")
     write_coco(dataset, out / ANNOTATIONS_FILE, splits=splits)
     return report
 
@@ -129,24 +131,21 @@ def unique_names(raws: Sequence[RawPhoto]) -> tuple[list[RawPhoto], Counter[str]
 
 def _locate(raws: Sequence[RawPhoto], folder: Path, options: PrepareOptions) -> tuple[dict[str, Path], dict[str, str]]:
     """name -> file for the photos that are here or could be fetched, and URL -> reason for dead links."""
-    wanted: dict[str, str] = {}
     found = locate_photos(options.images, raws) if options.images else {}
     found |= {raw.name: raw.path for raw in raws if raw.path}
-    for raw in raws:
-        if raw.name in found:
-            continue
-        if raw.url and options.download:
-            wanted[raw.name] = raw.url
-        elif raw.url and (folder / raw.name).is_file():
-            found[raw.name] = folder / raw.name
-    results = download_all(wanted, folder, rules=options.rules) if wanted else []
-    found |= {r.name: r.path for r in results if r.path}
+    wanted = {raw.name: raw.url for raw in raws if raw.url and raw.name not in found}
+    results = download_all(wanted, folder, rules=options.rules) if wanted and options.download else []
+    # A link may have died since an earlier run.
+    found |= {name: folder / name for name in wanted if inside(folder, name).is_file()}
     return found, {r.url: r.error for r in results if r.error}
 
 
 def _check_photo(raw: RawPhoto, source: Path | None, folder: Path, counts: Counter[str]) -> Photo:
     """The checked photo, placed in `folder`; DataError when it is left out (and counted by reason)."""
     target = inside(folder, raw.name)
+    if raw.fault:
+        counts["records_of_no_use"] += 1
+        raise DataError(raw.fault)
     if source is None:
         counts["photos_missing"] += 1
         raise DataError(f"{raw.name}: no such photo here" + (f", and {raw.url} was not fetched" if raw.url else ""))

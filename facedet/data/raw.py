@@ -28,7 +28,7 @@ class RawPhoto:
     name: the photo's file name in the prepared set. corners: float64 [N, 4], two opposite corners x, y, x, y in any
     order, in pixels, or in [0, 1] of width and height when `relative`. ignore: bool [N].
     path: the photo where it is on this machine. url: where it could be fetched. declared_wh: size the annotation
-    gives. split: kept when the source has one.
+    gives. split: kept when the source has one. fault: why the record is of no use, "" where it is.
     """
 
     name: str
@@ -39,6 +39,7 @@ class RawPhoto:
     url: str | None = None
     declared_wh: tuple[int, int] | None = None
     split: str | None = None
+    fault: str = ""
 
 
 def corners_array(rows: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facedet.data.dataturks import read_dataturks, read_records
+from facedet.data.dataturks import read_dataturks, read_shaped
+from facedet.data.prepare import PrepareOptions, prepare
 from facedet.data.raw import name_of_url
 from facedet.errors import DataError
-from tests.facedet.photos import record, write_lines
+from tests.facedet.photos import record, write_lines, write_photo
 
 ONE = [[0.1, 0.2, 0.5, 0.6]]
 
@@ -76,14 +77,6 @@ def test_dataturks_without_annotation(tmp_path: Path, annotation: Any) -> None:
         ("{}", "record 1: expected an object whose 'content'"),
         ('[{"content": 3}]', "record 1: expected an object whose 'content'"),
         ('{"content": "http://x/a.jpg"}\n{"content": ', "line 2: expected one JSON record per line"),
-        (
-            '{"content": "http://x/a.jpg", "annotation": [{"label": "Face"}]}',
-            r"record 1 \(http://x/a.jpg\): no 'points'",
-        ),
-        (
-            '{"content": "http://x/a.jpg", "annotation": [{"label": "Face", "points": [{"x": 0, "y": 0}]}]}',
-            "at least two corner points, got 1",
-        ),
         ('{"content": "http://x/"}', "expected a URL that ends in a file name"),
         ('{"content": "http://x/a.jpg", "annotation": [3]}', "record 1"),
     ],
@@ -96,19 +89,45 @@ def test_dataturks_bad_files(tmp_path: Path, text: str, message: str) -> None:
     assert "bad.json" in str(error.value)
 
 
-def test_dataturks_photo_of_two_sizes(tmp_path: Path) -> None:
-    one = record("a.jpg", ONE * 2)
-    one["annotation"][1]["imageWidth"] = 999
-    with pytest.raises(DataError, match="disagree on the photo's size"):
-        read_dataturks(write_lines(tmp_path / "f.json", [one]))
+def test_a_bad_record_or_face_does_not_stop_the_others(tmp_path: Path) -> None:
+    sizes = record("a.jpg", ONE * 2)
+    sizes["annotation"][1]["imageWidth"] = 999
+    pointless = record("b.jpg", ONE * 4)
+    for annotation, points in zip(pointless["annotation"], ([], [{"x": 0.1, "y": 0.2}], None), strict=False):
+        annotation["points"] = points
+    records = [sizes, record("", ONE), {"content": None}, 3, pointless]
+    path = write_lines(tmp_path / "f.json", records)
+    photos = read_dataturks(path)
+    assert [photo.fault for photo in photos] == [
+        "record 1 (http://photos.invalid/set/a.jpg): its annotations disagree on the photo's size: "
+        "[(120, 80), (999, 80)]",
+        "record 2 (http://photos.invalid/set/): 'http://photos.invalid/set/': expected a URL that ends in a file name",
+        "record 3: expected an object whose 'content' is the photo's URL",
+        "record 4: expected an object whose 'content' is the photo's URL",
+        "",
+    ]
+    write_photo(tmp_path / "photos" / "b.jpg")
+    report = prepare(photos, tmp_path / "out", options=PrepareOptions(images=tmp_path / "photos", download=False))
+    expected = {"records_of_no_use": 4, "photos_kept": 1, "faces": 1, "box_dropped_not_finite": 3}
+    assert expected.items() <= report.counts.items()
+    assert report.left_out["record 1"] == photos[0].fault
+    with pytest.raises(DataError, match=r"f\.json: record 3: expected an object"):
+        read_shaped(path)
+
+
+def test_lines_end_only_where_json_says_so(tmp_path: Path) -> None:
+    one = record("a.jpg", ONE) | {"extras": "two\u2028lines\x85"}
+    path = tmp_path / "f.json"
+    path.write_text("\r\n".join([json.dumps(one, ensure_ascii=False)] * 2), encoding="utf-8", newline="")
+    assert [photo.name for photo in read_dataturks(path)] == ["a.jpg", "a.jpg"]
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json: cannot read"):
-        read_records(tmp_path / "none.json")
+        read_shaped(tmp_path / "none.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"binary\.json: expected UTF-8"):
-        read_records(tmp_path / "binary.json")
+        read_shaped(tmp_path / "binary.json")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,13 @@ def test_a_photo_that_cannot_be_stored_is_a_dead_link(tmp_path: Path, server: Se
     assert [r.error[:17] for r in results] == ["cannot be stored:", "cannot be stored:", ""]
 
 
+def test_no_photo_takes_the_place_of_the_manifest(tmp_path: Path, server: Server) -> None:
+    urls = {name: f"{server.base}/{name}" for name in ("a.jpg", MANIFEST, MANIFEST.upper())}
+    results = download_all(urls, tmp_path, rules=QUICK)
+    assert [r.error[:42] for r in results] == ["", *["a photo cannot have the name of the list o"] * 2]
+    assert json.loads((tmp_path / MANIFEST).read_text())["name"] == "a.jpg"
+
+
 def test_a_flaky_server_is_asked_again(tmp_path: Path, server: Server) -> None:
     urls = {"a.jpg": server.base + "/flaky.jpg", "b.jpg": server.base + "/moved.jpg"}
     assert [r.error for r in download_all(urls, tmp_path, rules=QUICK)] == ["", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from facedet.data.checks import pixel_scale, repair_boxes
 from facedet.data.coco import SPLITS, load_coco, read_coco, split_of, write_coco
 from facedet.data.dataturks import read_dataturks
+from facedet.data.download import DownloadRules
 from facedet.data.load import load_data, load_raw, load_training
 from facedet.data.prepare import PrepareOptions, prepare, unique_names
 from facedet.data.raw import RawPhoto, corners_array, locate_photos
@@ -149,6 +151,17 @@ def test_dead_links_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert "expected an http or https URL" in report.dead_links["file:///etc/missing.jpg"]
 
 
+def test_photos_of_an_earlier_run_are_used_when_their_links_have_died(tmp_path: Path) -> None:
+    raws = [replace(raw, url=f"http://127.0.0.1:9/{raw.name}") for raw in read_dataturks(source(tmp_path, 3))]
+    prepare(raws, tmp_path / "out", options=options(tmp_path))
+    (tmp_path / "fewer").mkdir()
+    (tmp_path / "photos" / "0.jpg").rename(tmp_path / "fewer" / "0.jpg")
+    quick = DownloadRules(attempts=1, connect_timeout_s=1)
+    again = prepare(raws, tmp_path / "out", options=PrepareOptions(images=tmp_path / "fewer", rules=quick))
+    assert again.counts["photos_kept"] == 3
+    assert "http://127.0.0.1:9/2.jpg" in again.dead_links
+
+
 def test_percent_decoded_photos_are_found(tmp_path: Path) -> None:
     write_photo(tmp_path / "photos" / "a b.jpg")
     path = write_lines(tmp_path / "f.json", [record("a%20b.jpg", [[0.1, 0.2, 0.5, 0.6]])])
@@ -195,8 +208,14 @@ def annotated(name: str, box: tuple[float, float, float, float]) -> PhotoReading
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no photo is left of 1; the first: a\.jpg: no such photo here"):
+    with pytest.raises(
+        DataError, match=r"no photo is left of 1, see report.json; the first: a\.jpg: no such photo here"
+    ):
         prepare([raw([[1, 2, 30, 40]])], tmp_path / "out", options=NO_DOWNLOAD)
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]) == ["a.jpg"]
+    with pytest.raises(DataError, match="fotos: expected a folder of photos"):
+        prepare([raw([])], tmp_path / "other", options=PrepareOptions(images=tmp_path / "fotos"))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg"])

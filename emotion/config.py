@@ -11,7 +11,7 @@ from emotion.models import BASELINES, MODELS
 FERPLUS_TEACHER = "ferplus"
 """Stands among `TrainConfig.teacher` for the FER+ votes."""
 LABEL_SOURCES = ("fer2013", "ferplus", "ferplus-majority", "ferplus-both")
-"""What is learned: FER-2013's label; the shares of FER+ votes; the FER+ majority; half label, half vote shares."""
+"""What is learned: FER-2013's label; the shares of the FER+ votes; their majority; the mean of shares and majority."""
 CHOICES = {
     "optimiser": ("adamw", "sgd", "adam"),
     "schedule": ("cosine", "plateau", "constant"),

@@ -48,7 +48,7 @@ def training_set(split: FerSplit, config: TrainConfig, votes_file: Path | None) 
     """
     if len(split) and votes_file is not None and config.needs_votes:
         _check_votes(split.names, votes_file)
-    if config.labels in ("ferplus", "ferplus-majority"):
+    if config.labels != "fer2013":
         split = ferplus_relabelled(split, votes_file)
     split = of_classes(split, config.classes)
     votes = _vote_shares(split.names, votes_file)
@@ -121,10 +121,10 @@ def _targets(labels: torch.Tensor, votes: npt.NDArray[np.float32], config: Train
         return labels
     columns = [FERPLUS_CLASSES.index(ferplus) for name in config.classes for ferplus in _ferplus_names(name)]
     shares = torch.from_numpy(votes[:, columns])
-    total = shares.sum(1, keepdim=True)
-    one_hot = torch.nn.functional.one_hot(labels, len(config.classes)).float()
-    shares = torch.where(total > 0, shares / total.clamp(min=1e-6), one_hot)
-    return shares if config.labels == "ferplus" else (shares + one_hot) / 2
+    shares = shares / shares.sum(1, keepdim=True)  # never 0: every image has votes for its majority
+    if config.labels == "ferplus":
+        return shares
+    return (shares + torch.nn.functional.one_hot(labels, len(config.classes))) / 2
 
 
 def _ferplus_names(name: str) -> list[str]:

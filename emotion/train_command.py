@@ -25,7 +25,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="Any settings as JSON: a run's config.json.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, as if it had not stopped.")] = False,
     ferplus: Annotated[Path | None, typer.Option(help="FER+ votes as CSV, keyed by file name.")] = None,
-    labels: Annotated[str | None, typer.Option(help="fer2013, ferplus, ferplus-majority or ferplus-both.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="fer2013, or votes: ferplus (shares), ferplus-majority, ferplus-both.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Emotions to tell apart, with commas: happy,sad,...")] = None,
     weights: Annotated[str | None, typer.Option(help="Start: none (random), imagenet, a run or its .pt.")] = None,
     teacher: Annotated[

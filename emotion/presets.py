@@ -71,14 +71,20 @@ PUBLISHED: dict[str, str] = {
 }
 """Architecture -> what its authors report."""
 
+_USUAL = "at most 50 epochs, batches of 64 and the usual Keras callbacks"
 NOTES: dict[str, str] = {
     "knn": "Number of neighbours not told: scikit-learn's default, 5.",
     "mlp": "Layers not told: scikit-learn's default, one of 100.",
     "simple_cnn": "Widths, optimiser and epochs not told: 32/64/64 and the usual Keras callbacks.",
+    "resnet18": f"Epochs, batch and callbacks not told: {_USUAL}.",
+    "resnet50": f"Epochs, batch and callbacks not told: {_USUAL}.",
     "resnet50_partial": "Rate of the second phase not told: as in the first. Frozen up to conv5_block1.",
     "cnn1": "Dropout rates not told: 0.2 and 0.4.",
     "cnn2": "Slope and dropout rates not told: 0.1 and 0.2.",
     "cnn6": "Kernel not told: 3x3.",
+    "vgg16_frozen": f"Optimiser, epochs, batch and callbacks not told: Adam 1e-3, {_USUAL}.",
+    "resnet101_frozen": f"Optimiser, epochs, batch and callbacks not told: Adam 1e-3, {_USUAL}.",
     "vgg16": "Head not told: one dense layer on the pooled features.",
+    "inception_v3": f"Optimiser, epochs, batch and callbacks not told: Adam 1e-3, {_USUAL}.",
 }
-"""What had to be chosen because the authors do not say."""
+"""What had to be chosen because the authors do not say. All batch norms are as torch and torchvision have them."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def download_all(
 ) -> list[Download]:
     """Fetch {file name: URL} into `folder`; the results are in the same order. Photos already there are kept.
 
-    A name must stay inside `folder` (DataError). on_done: called from worker threads, once per photo.
+    A name must stay inside `folder` (DataError). on_done: called from worker threads, once per photo. An interrupt
+    ends it at once: the threads do not keep the process, and stop after what they are at.
     """
     fetcher = _Fetcher(Path(folder), rules or DownloadRules())
     for name in urls:
@@ -96,11 +98,32 @@ def download_all(
             on_done(result)
         return result
 
-    pool = ThreadPoolExecutor(fetcher.rules.workers)
+    todo: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Download | BaseException] = queue.SimpleQueue()
+    for item in urls.items():
+        todo.put(item)
+
+    def work() -> None:
+        try:
+            while not fetcher.stopped.is_set():
+                done.put(one(todo.get_nowait()))
+        except queue.Empty:
+            return
+        except BaseException as e:
+            done.put(e)
+
+    for _ in range(min(fetcher.rules.workers, len(urls))):
+        threading.Thread(target=work, daemon=True).start()
+    found: dict[str, Download] = {}
     try:
-        return list(pool.map(one, urls.items()))
+        while len(found) < len(urls):
+            result = done.get()
+            if isinstance(result, BaseException):
+                raise result
+            found[result.name] = result
     finally:
-        pool.shutdown(cancel_futures=True)
+        fetcher.stopped.set()
+    return [found[name] for name in urls]
 
 
 def image_kind(head: bytes) -> str:
@@ -126,6 +149,7 @@ class _Fetcher:
     def __init__(self, folder: Path, rules: DownloadRules) -> None:
         self.folder, self.rules = folder, rules
         folder.mkdir(parents=True, exist_ok=True)
+        self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._local = threading.local()
         self._silent: Counter[str] = Counter()
@@ -158,31 +182,33 @@ class _Fetcher:
             except _TryAgain as e:
                 reason = str(e)
                 wait = max(self.rules.backoff_s * 2**attempt, e.wait_s)
-                if attempt + 1 < self.rules.attempts:
-                    time.sleep(min(wait, self.rules.max_wait_s))
+                if attempt + 1 < self.rules.attempts and self.stopped.wait(min(wait, self.rules.max_wait_s)):
+                    break
         with self._lock:
             self._silent[host] += 1
         raise _Refused(f"{reason} ({self.rules.attempts} attempts)")
 
     def _attempt(self, url: str, path: Path) -> str:
-        timeout = (self.rules.connect_timeout_s, self.rules.read_timeout_s)
+        limit, end = self.rules.deadline_s, time.monotonic() + self.rules.deadline_s
+        timeout = (min(self.rules.connect_timeout_s, limit), min(self.rules.read_timeout_s, limit))
         try:
-            with self._session().get(url, timeout=timeout, stream=True) as response:
+            with self._session().get(url, timeout=timeout, stream=True) as response, _cut_off(response, end):
                 _check_response(response, self.rules.max_bytes)
-                return self._store(response, path)
+                return self._store(response, path, end)
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL, requests.TooManyRedirects) as e:
             raise _Refused(f"{type(e).__name__}: {e}") from e
         except requests.RequestException as e:
-            raise _TryAgain(f"{type(e).__name__}: {_short(e)}") from e
+            late = time.monotonic() > end
+            raise _TryAgain(f"not complete after {limit:g} s" if late else f"{type(e).__name__}: {_short(e)}") from e
         except OSError as e:  # after RequestException, which is one too
             if e.errno not in _THIS_NAME_ONLY:
                 raise
             raise _Refused(f"cannot be stored: {e.strerror or e}") from e
 
-    def _store(self, response: requests.Response, path: Path) -> str:
+    def _store(self, response: requests.Response, path: Path, end: float) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{threading.get_ident()}.part")
-        digest, size, head, end = hashlib.sha256(), 0, b"", time.monotonic() + self.rules.deadline_s
+        digest, size, head = hashlib.sha256(), 0, b""
         try:
             with part.open("wb") as file:
                 for block in response.iter_content(CHUNK):
@@ -192,10 +218,12 @@ class _Fetcher:
                         raise _Refused(f"larger than {self.rules.max_bytes} bytes")
                     if not image_kind(head):
                         raise _Refused("expected a JPEG, PNG, WebP, BMP or TIFF image, got something else")
-                    if time.monotonic() > end:
-                        raise _TryAgain(f"not complete after {self.rules.deadline_s:g} s")
                     digest.update(block)
                     file.write(block)
+                    if time.monotonic() > end:
+                        break
+            if time.monotonic() > end:
+                raise _TryAgain(f"not complete after {self.rules.deadline_s:g} s")
             if not size:
                 raise _TryAgain("empty answer")
             part.replace(path)
@@ -214,6 +242,23 @@ class _Fetcher:
     def _note(self, entry: dict[str, Any]) -> None:
         with self._lock, (self.folder / MANIFEST).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+@contextmanager
+def _cut_off(response: requests.Response, end: float) -> Iterator[None]:
+    """End what is read of `response` at the time `end`: a server may send a byte now and then for ever."""
+
+    def cut() -> None:
+        with suppress(AttributeError, OSError, RuntimeError, ValueError):  # urllib3 before 2.3; or read by now
+            response.raw.shutdown()
+
+    timer = threading.Timer(max(0.0, end - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _checked_host(url: str) -> str:

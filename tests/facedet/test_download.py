@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -43,7 +46,11 @@ def server() -> Iterator[Server]:
             if "Content-Length" not in headers:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            slow = self.path.startswith("/slow.jpg")
+            for byte in body if slow else b"":
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.1)
+            self.wfile.write(b"" if slow else body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -66,6 +73,7 @@ def answer(path: str, times: int) -> tuple[int, str, bytes, dict[str, str]]:
         "/big.jpg": (200, "image/jpeg", JPEG + bytes(9000), {}),
         "/big-unsaid.jpg": (200, "image/jpeg", JPEG + bytes(9000), {"Content-Length": "", "Connection": "close"}),
         "/cut.jpg": (200, "image/jpeg", JPEG[:100], {"Content-Length": str(len(JPEG)), "Connection": "close"}),
+        "/slow.jpg?unsaid": (200, "image/jpeg", JPEG, {"Content-Length": "", "Connection": "close"}),
         "/empty.jpg": (200, "image/jpeg", b"", {}),
         "/down.jpg": (503, "text/plain", b"", {}),
         "/to-file.jpg": (302, "text/plain", b"", {"Location": "file:///etc/passwd"}),
@@ -170,6 +178,28 @@ def test_a_silent_host_is_given_up(tmp_path: Path) -> None:
     rules = DownloadRules(workers=1, attempts=2, backoff_s=0.0, connect_timeout_s=0.5, host_failures=2)
     results = download_all({f"{i}.jpg": "http://127.0.0.1:9/a.jpg" for i in range(5)}, tmp_path, rules=rules)
     assert ["does not answer" in r.error for r in results] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("path", ["/slow.jpg", "/slow.jpg?unsaid"])
+def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(tmp_path: Path, server: Server, path: str) -> None:
+    rules = replace(QUICK, attempts=1, deadline_s=0.5)
+    started = time.monotonic()
+    (result,) = download_all({"a.jpg": server.base + path}, tmp_path, rules=rules)
+    assert time.monotonic() - started < 5
+    assert result.error == "not complete after 0.5 s (1 attempts)"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_does_not_wait_for_a_silent_host(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"
+        main = threading.main_thread().ident
+        assert main is not None
+        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            download_all({"a.jpg": url, "b.jpg": url}, tmp_path, rules=replace(QUICK, read_timeout_s=8))
+    assert time.monotonic() - started < 5
 
 
 def test_rules_that_cannot_work_are_all_named() -> None:

@@ -81,6 +81,29 @@ def test_learns_one_batch_by_heart(name: str) -> None:
     assert losses[-1] < 0.2, f"loss {losses[0]:.2f} -> {losses[-1]:.2f} in {len(losses)} steps"
 
 
+def test_the_freed_blocks_of_resnet50_partial_learn_one_batch_by_heart() -> None:
+    """With the head left as it is: what is learned is learned by the freed part."""
+    torch.manual_seed(0)
+    network = MODELS["resnet50_partial"](4).train()
+    network.free_upper()
+    split = make_split(2).of_classes(("angry", "happy", "sad", "neutral"))
+    *lower, upper = network.body.children()
+    with torch.no_grad():
+        images = torch.from_numpy(split.images).unsqueeze(1).float() / 255
+        features = torch.nn.Sequential(network.standardise, *lower, upper[0])(images)
+    optimiser = torch.optim.Adam([p for p in network.body.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(60):
+        loss = F.cross_entropy(network.head(upper[1:](features)), torch.from_numpy(split.labels))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        if losses[-1] < 0.2:
+            break
+    assert losses[-1] < 0.2, f"loss {losses[0]:.2f} -> {losses[-1]:.2f} in {len(losses)} steps"
+
+
 def test_frozen_parts_do_not_move_until_they_are_freed() -> None:
     network = MODELS["resnet50_partial"](7).train()
     body = network.body

@@ -414,26 +414,32 @@ def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run(data: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_run_and_resume_it(data: Path, tmp_path: Path) -> None:
     program = (
         "import dataclasses, sys; from pathlib import Path; from emotion.presets import KERAS; "
         "from emotion.train import train; "
         "c = dataclasses.replace(KERAS, model='mini_xception', epochs=2, batch_size=6); "
-        "train(c, Path(sys.argv[1]), Path(sys.argv[2]), report=lambda line: print('line', flush=True))"
+        "stop = lambda line: sys.exit(3); go_on = lambda line: None; "
+        "train(c, *map(Path, sys.argv[1:3]), resume=True, report=stop if sys.argv[3:] else go_on)"
     )
     script = tmp_path / "two.py"
     script.write_text(program)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(
-        [*command, str(script), str(data), str(tmp_path / "run")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        words = (*command, str(script), str(data), str(out), *words)
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    done = run(whole)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("line") == 2
-    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
-    assert load_checkpoint(tmp_path / "run").card.name == "mini_xception"
+    assert run(stopped, "stop").returncode != 0
+    assert len((stopped / "log.jsonl").read_text().splitlines()) == 1
+    done = run(stopped)
+    assert done.returncode == 0, done.stderr
+    assert len((stopped / "log.jsonl").read_text().splitlines()) == 2
+    expected, found = weights_of(whole), weights_of(stopped)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert load_checkpoint(stopped).card.name == "mini_xception"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -126,6 +127,8 @@ def parse_split(text: str) -> tuple[float, float, float]:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError as e:
         raise ConfigError([f"--split {text!r}: expected three numbers, such as 0.8,0.1,0.1"]) from e
+    if math.isnan(train + val + test):
+        raise ConfigError([f"--split {text!r}: expected three numbers with sum 1, such as 0.8,0.1,0.1"])
     return train, val, test
 
 

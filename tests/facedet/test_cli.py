@@ -131,6 +131,7 @@ def test_prepare_every_format(tmp_path: Path, form: str) -> None:
         (("prepare", "dataturks", "nowhere.json", "-o", "out"), "error: nowhere.json: cannot read"),
         (("prepare", "wider", ".", "-o", "out", "--split", "a,b"), "error: --split 'a,b': expected three numbers"),
         (("prepare", "yolo", ".", "-o", "out", "--split", "1,1,1"), "error: "),
+        (("prepare", "yolo", ".", "-o", "out", "--split", "nan,0.5,0.5"), "error: --split 'nan,0.5,0.5': expected"),
     ],
 )
 def test_errors_are_one_line_with_exit_code_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ def train(
         str | None,
         typer.Option(
             help="compact and faster_rcnn_compact_fpn: bundled (default), none, a file. _r18_fpn: none (default), "
-            "a file. The others: coco (default), imagenet, a file."
+            "a file. The others: coco (default), imagenet, none, a file."
         ),
     ] = None,
     batch_size: Annotated[
@@ -87,7 +88,10 @@ def train(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
     preset: Annotated[str | None, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = None,
-    norm: Annotated[str | None, typer.Option(help="Of faster_rcnn_r18_fpn: bn (default), gn or frozen_bn.")] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="bn, gn or frozen_bn. Default of _x101_fpn and _r50_fpn frozen_bn, of others and none bn."),
+    ] = None,
     freeze_at: Annotated[
         int | None, typer.Option(help="Backbone stages that do not learn. Default 2; 0 for none.")
     ] = None,
@@ -135,29 +139,22 @@ def train(
         "patience": patience, "precision": precision,
     }  # fmt: skip
     own, others = (of_compact, of_faster_rcnn) if model == COMPACT else (of_faster_rcnn, of_compact)
-    _refuse(model, _given(others))
+    faults = _without_effect(model, _given(others))
     run = _train_compact if model == COMPACT else _train_faster_rcnn
-    typer.echo(run(model, _given({**common, **own}), data, val, out, weights=weights, resume=resume))
+    typer.echo(run(model, _given({**common, **own}), data, val, out, weights=weights, resume=resume, faults=faults))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _refuse(model: str, options: dict[str, Any]) -> None:
-    """Options of the other kind of model would be without effect."""
-    from facedet.errors import ConfigError
-    from facedet.models import MODELS
-
-    if model not in MODELS:
-        raise ConfigError([f"model {model!r}: expected one of {', '.join(MODELS)}"])
-    if options:
-        raise ConfigError([f"--{name.replace('_', '-')}: has no meaning for {model}" for name in options])
+def _without_effect(what: str, options: Iterable[str]) -> list[str]:
+    return [f"--{name.replace('_', '-')}: has no meaning for {what}" for name in options]
 
 
 def _train_compact(
     model: str, given: dict[str, Any], folders: list[Path], val: Path | None, out: Path, *,
-    weights: str | None, resume: bool,
+    weights: str | None, resume: bool, faults: list[str],
 ) -> Path:  # fmt: skip
     from facedet.compact_run import run_compact
     from facedet.data.augment import AUGMENTATIONS, CropRecipe
@@ -166,13 +163,15 @@ def _train_compact(
     from facedet.train import CompactConfig, fine_tuning
 
     if asked_size() > 1:
-        raise ConfigError(["compact trains in one process; Faster R-CNN by the torchvision engine runs under torchrun"])
+        faults += ["compact trains in one process; Faster R-CNN by the torchvision engine runs under torchrun"]
     augmentation = given.pop("augmentation", "plain")
     if augmentation not in AUGMENTATIONS:
-        raise ConfigError([f"augmentation {augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"])
-    train_set, val_set = _load(folders, val)
+        faults += [f"augmentation {augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"]
     of_crop = {name: given.pop(name) for name in ("size", "face_px", "mosaic") if name in given}
-    crop = CropRecipe(**of_crop, **AUGMENTATIONS[augmentation])
+    crop = CropRecipe(**of_crop, **AUGMENTATIONS.get(augmentation, {}))
+    if faults:
+        raise ConfigError(faults + dataclasses.replace(CompactConfig(), crop=crop, **given).faults())
+    train_set, val_set = _load(folders, val)
     batch_size = given.get("batch_size", CompactConfig.batch_size)
     start = CompactConfig() if weights == "none" else fine_tuning(len(train_set), batch_size=batch_size)
     config = dataclasses.replace(start, crop=crop, **given)
@@ -186,7 +185,7 @@ def _train_compact(
 
 def _train_faster_rcnn(
     model: str, given: dict[str, Any], folders: list[Path], val: Path | None, out: Path, *,
-    weights: str | None, resume: bool,
+    weights: str | None, resume: bool, faults: list[str],
 ) -> Path:  # fmt: skip
     from facedet.engines import detectron2_engine, torchvision_engine
     from facedet.engines.config import ENGINES, FasterRCNNConfig
@@ -196,11 +195,9 @@ def _train_faster_rcnn(
     engine = given.pop("engine", "torchvision")
     start = {"faster_rcnn_compact_fpn": "bundled", "faster_rcnn_r18_fpn": "none"}.get(model, "coco")
     config = FasterRCNNConfig(model=model, weights=weights or start, **given)
-    faults = config.faults() + ([] if resume else config.start_faults())
+    faults += config.faults() + ([] if resume else config.start_faults())
     if engine == "detectron2":
-        faults += [
-            f"--{name.replace('_', '-')}: has no meaning for the detectron2 engine" for name in UNUSED if name in given
-        ]
+        faults += _without_effect("the detectron2 engine", [name for name in UNUSED if name in given])
     if engine not in ENGINES:
         faults.append(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     if faults:

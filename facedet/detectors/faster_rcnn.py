@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from facedet.checkpoint import ANCHOR_NAMES, Checkpoint, load_into, read_checkpoint
-from facedet.errors import WeightsError
+from facedet.errors import ConfigError, WeightsError
 from facedet.faces import Faces
 from facedet.models.anchors import Anchors
 from facedet.models.compact import depths_of
@@ -24,8 +24,6 @@ from facedet.models.faster_rcnn import (
     FASTER_RCNNS,
     PRESETS,
     FasterRCNN,
-    faster_rcnn_compact_fpn,
-    faster_rcnn_r18_fpn,
 )
 from facedet.models.fpn import STRIDES
 from facedet.models.inference import prepare_for_inference
@@ -123,17 +121,18 @@ def find_faces(
 
 
 def build_model(about: Mapping[str, Any], checkpoint: Checkpoint, *, min_score: float = 0.05) -> FasterRCNN:
-    """The architecture that a checkpoint says it holds, untrained. Raises WeightsError for an unknown one."""
+    """The architecture that a checkpoint says it holds, untrained. Raises WeightsError for what is unknown of it."""
     name = about.get("model")
     if name not in FASTER_RCNNS:
         raise WeightsError(f"{checkpoint.path}: holds model {name!r}; expected one of {', '.join(FASTER_RCNNS)}")
-    preset, norm = str(about.get("preset", "face")), about.get("norm")
-    if name == "faster_rcnn_r18_fpn" and norm is not None:
-        return faster_rcnn_r18_fpn(preset=preset, norm=norm, min_score=min_score)
+    settings: dict[str, Any] = {"norm": about["norm"]} if about.get("norm") is not None else {}
     if name == "faster_rcnn_compact_fpn":
         stages = (tensor.removeprefix("backbone.bottom_up.") for tensor in checkpoint.tensors)
-        return faster_rcnn_compact_fpn(preset=preset, depths=depths_of(stages), min_score=min_score)
-    return FASTER_RCNNS[name](preset=preset, min_score=min_score)
+        settings = {"depths": depths_of(stages)}
+    try:
+        return FASTER_RCNNS[name](preset=str(about.get("preset", "face")), min_score=min_score, **settings)
+    except ConfigError as e:
+        raise WeightsError(f"{checkpoint.path}: {e}") from e
 
 
 def inferred_about(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,14 @@ class FasterRCNNConfig:
     crop_px: train on square crops of this side instead, drawn as in facedet.data.augment; 0 for whole photos. light:
     strength of changes of light and colour, in [0, 1]. test_short_px, test_long_px: the scale at which is measured.
     eval_every and log_every: in steps. patience: measurements without a better AP before stopping, 0 for never. norm:
-    of faster_rcnn_r18_fpn.
+    None means "frozen_bn" for _x101_fpn and _r50_fpn with weights, else "bn", which _compact_fpn always has.
     """
 
     model: str = "faster_rcnn_x101_fpn"
     preset: str = "face"
     weights: str = "coco"
     freeze_at: int | None = None
-    norm: str = "bn"
+    norm: str | None = None
     steps: int = 9000
     batch_size: int = 2
     lr: float = 0.0025
@@ -72,9 +73,13 @@ class FasterRCNNConfig:
         names = (*(["bundled"] if on_compact else dict.fromkeys(in_zoo)), "none")
         suffixes = (".pth", ".pkl", *((".onnx",) if on_compact else ()))
         return [
-            (self.model in FASTER_RCNNS, f"model {self.model!r}: expected one of {', '.join(FASTER_RCNNS)}"),
+            (
+                self.model in FASTER_RCNNS,
+                f"model {self.model!r}: expected one of {', '.join(FASTER_RCNNS)}, or compact with its own settings",
+            ),
             (self.preset in PRESETS, f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}"),
-            (self.norm in NORMS, f"norm {self.norm!r}: expected one of {', '.join(NORMS)}"),
+            (self.normalisation() in NORMS, f"norm {self.norm!r}: expected one of {', '.join(NORMS)}"),
+            (not on_compact or self.normalisation() == "bn", f"norm {self.norm!r}: {self.model} has bn"),
             (self.precision in PRECISIONS, f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}"),
             (
                 self.weights in names or Path(self.weights).suffix in suffixes,
@@ -82,9 +87,8 @@ class FasterRCNNConfig:
                 f"or a file: {', '.join(suffixes)}",
             ),
             (
-                self.weights != "none" or self.model in ("faster_rcnn_r18_fpn", "faster_rcnn_compact_fpn"),
-                f"weights none: {self.model} has frozen batch norms and cannot learn from scratch; "
-                "faster_rcnn_r18_fpn and faster_rcnn_compact_fpn can",
+                self.weights != "none" or self.normalisation() != "frozen_bn",
+                "weights none: frozen batch norms cannot learn from scratch, expected norm bn or gn",
             ),
         ]
 
@@ -99,9 +103,9 @@ class FasterRCNNConfig:
                 self.batch_size >= 1 and self.batch_size % asked_size() == 0,
                 f"batch_size {self.batch_size}: expected a multiple of the {asked_size()} processes",
             ),
-            (self.lr > 0, f"lr {self.lr}: expected more than 0"),
+            (0 < self.lr < math.inf, f"lr {self.lr}: expected a number above 0"),
             (0 <= self.momentum < 1, f"momentum {self.momentum}: expected 0 to below 1"),
-            (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
+            (0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: expected a number of at least 0"),
             (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
             (
                 all(0 < drop < 1 for drop in self.lr_drops) and list(self.lr_drops) == sorted(self.lr_drops),
@@ -141,6 +145,13 @@ class FasterRCNNConfig:
             return self.freeze_at
         return 0 if self.weights == "none" else 2
 
+    def normalisation(self) -> str:
+        """`norm`, or its default: frozen statistics are those of trained weights."""
+        if self.norm is not None:
+            return self.norm
+        of_zoo = self.model in ("faster_rcnn_x101_fpn", "faster_rcnn_r50_fpn")
+        return "frozen_bn" if of_zoo and self.weights != "none" else "bn"
+
     def rate(self, step: int) -> float:
         """The learning rate of a step: linear warm-up from a thousandth, then a tenth after each drop."""
         warm = min(1.0, 0.001 + 0.999 * step / self.warmup_steps) if self.warmup_steps else 1.0
@@ -152,7 +163,7 @@ class FasterRCNNConfig:
         return {
             "model": self.model,
             "preset": self.preset,
-            "norm": {"faster_rcnn_r18_fpn": self.norm, "faster_rcnn_compact_fpn": "bn"}.get(self.model, "frozen_bn"),
+            "norm": self.normalisation(),
             "test_scale": {"short_px": self.test_short_px, "long_px": self.test_long_px},
             "config": plain(self),
         }

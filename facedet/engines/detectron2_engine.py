@@ -137,8 +137,11 @@ def detectron2_config(config: FasterRCNNConfig, out: Path, *, weights: str, meas
     cfg.MODEL.RPN.POST_NMS_TOPK_TEST = preset.test_proposals.per_image
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = preset.classes
     cfg.TEST.DETECTIONS_PER_IMAGE = preset.max_detections
+    norm = config.normalisation()
+    cfg.MODEL.RESNETS.NORM = NORM_NAMES[norm]
+    cfg.MODEL.FPN.NORM = "" if norm == "frozen_bn" and config.model != "faster_rcnn_r18_fpn" else NORM_NAMES[norm]
     if config.model == "faster_rcnn_r18_fpn":
-        _make_narrow(cfg, NORM_NAMES[config.norm])
+        _make_narrow(cfg)
     _set_solver(cfg, config)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN,), (VAL,) if measured else ()
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = tuple(config.short_px), config.long_px
@@ -151,10 +154,9 @@ def detectron2_config(config: FasterRCNNConfig, out: Path, *, weights: str, meas
     return cfg
 
 
-def _make_narrow(cfg: Any, norm: str) -> None:
+def _make_narrow(cfg: Any) -> None:
     """The shape of models.faster_rcnn.faster_rcnn_r18_fpn."""
     cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
-    cfg.MODEL.RESNETS.NORM = cfg.MODEL.FPN.NORM = norm
     cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 128, 256
     cfg.MODEL.PIXEL_STD = list(FAIR_PIXEL_STD_BGR)
 

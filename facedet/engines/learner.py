@@ -33,7 +33,7 @@ LOW_SCORE = 0.02
 def empty_model(config: FasterRCNNConfig) -> FasterRCNN:
     """The model as a builder leaves it, its first stages frozen."""
     torch.manual_seed(config.seed)
-    settings: dict[str, Any] = {"norm": config.norm} if config.model == "faster_rcnn_r18_fpn" else {}
+    settings: dict[str, Any] = {} if config.model == "faster_rcnn_compact_fpn" else {"norm": config.normalisation()}
     return FASTER_RCNNS[config.model](
         preset=config.preset, freeze_at=config.frozen_stages(), min_score=LOW_SCORE, **settings
     )

@@ -115,10 +115,19 @@ class FasterRCNN(nn.Module):
 
 
 def faster_rcnn_x101_fpn(
-    *, preset: str = "face", freeze_at: int = 2, min_score: float = 0.05, nms_iou: float = 0.5
+    *,
+    preset: str = "face",
+    freeze_at: int = 2,
+    min_score: float = 0.05,
+    nms_iou: float = 0.5,
+    norm: NormName = "frozen_bn",
 ) -> FasterRCNN:
-    """ResNeXt-101 32x8d, Detectron2's `faster_rcnn_X_101_32x8d_FPN_3x`: 104 M parameters, the most accurate."""
-    backbone = FPN(resnext101_32x8d(), channels=256)
+    """ResNeXt-101 32x8d, Detectron2's `faster_rcnn_X_101_32x8d_FPN_3x`: 104 M parameters, the most accurate.
+
+    norm: "frozen_bn" is the zoo's; from scratch "bn" or "gn", which the pyramid then has too.
+    """
+    _check_norm(norm)
+    backbone = FPN(resnext101_32x8d(norm=norm), channels=256, norm=None if norm == "frozen_bn" else norm)
     backbone.bottom_up.freeze(_checked_freeze_at(freeze_at))
     return _assemble(
         backbone, hidden=1024, pixel_std=FAIR_PIXEL_STD_BGR, preset=preset, min_score=min_score, nms_iou=nms_iou
@@ -126,10 +135,19 @@ def faster_rcnn_x101_fpn(
 
 
 def faster_rcnn_r50_fpn(
-    *, preset: str = "face", freeze_at: int = 2, min_score: float = 0.05, nms_iou: float = 0.5
+    *,
+    preset: str = "face",
+    freeze_at: int = 2,
+    min_score: float = 0.05,
+    nms_iou: float = 0.5,
+    norm: NormName = "frozen_bn",
 ) -> FasterRCNN:
-    """ResNet-50, Detectron2's `faster_rcnn_R_50_FPN_3x`: 41 M parameters."""
-    backbone = FPN(resnet50(), channels=256)
+    """ResNet-50, Detectron2's `faster_rcnn_R_50_FPN_3x`: 41 M parameters.
+
+    norm: "frozen_bn" is the zoo's; from scratch "bn" or "gn", which the pyramid then has too.
+    """
+    _check_norm(norm)
+    backbone = FPN(resnet50(norm=norm), channels=256, norm=None if norm == "frozen_bn" else norm)
     backbone.bottom_up.freeze(_checked_freeze_at(freeze_at))
     return _assemble(
         backbone, hidden=1024, pixel_std=MSRA_PIXEL_STD_BGR, preset=preset, min_score=min_score, nms_iou=nms_iou
@@ -148,8 +166,7 @@ def faster_rcnn_r18_fpn(
 
     norm: "bn" wants batches of four photos or more; "gn" does not care and is slower; "frozen_bn" is for tuning.
     """
-    if norm not in NORMS:
-        raise ConfigError([f"norm: expected one of {', '.join(NORMS)}, got {norm!r}"])
+    _check_norm(norm)
     backbone = FPN(resnet18(norm=norm), channels=128, norm=norm)
     backbone.bottom_up.freeze(_checked_freeze_at(freeze_at))
     return _assemble(
@@ -214,6 +231,11 @@ def _assemble(
         max_detections=task.max_detections,
     )
     return FasterRCNN(backbone=backbone, proposal_generator=rpn, roi_heads=roi_heads, pixel_std=pixel_std)
+
+
+def _check_norm(norm: str) -> None:
+    if norm not in NORMS:
+        raise ConfigError([f"norm: expected one of {', '.join(NORMS)}, got {norm!r}"])
 
 
 def _checked_freeze_at(freeze_at: int) -> int:

@@ -161,14 +161,14 @@ def frozen_batch_norm(norm: nn.BatchNorm2d) -> nn.Module:
     return frozen
 
 
-def resnext101_32x8d() -> ResNet:
-    """FAIR's Caffe2 ResNeXt-101 32x8d: frozen statistics, stride in the 3x3 convolution."""
-    return _bottleneck_resnet(101, groups=32, width_per_group=8, stride_in_1x1=False)
+def resnext101_32x8d(*, norm: NormName) -> ResNet:
+    """FAIR's Caffe2 ResNeXt-101 32x8d: stride in the 3x3 convolution; its weights are for "frozen_bn"."""
+    return _bottleneck_resnet(101, groups=32, width_per_group=8, stride_in_1x1=False, norm=norm)
 
 
-def resnet50() -> ResNet:
-    """MSRA's ResNet-50: frozen statistics, stride in the first 1x1 convolution."""
-    return _bottleneck_resnet(50, groups=1, width_per_group=64, stride_in_1x1=True)
+def resnet50(*, norm: NormName) -> ResNet:
+    """MSRA's ResNet-50: stride in the first 1x1 convolution; its weights are for "frozen_bn"."""
+    return _bottleneck_resnet(50, groups=1, width_per_group=64, stride_in_1x1=True, norm=norm)
 
 
 def resnet18(*, norm: NormName) -> ResNet:
@@ -184,7 +184,7 @@ def resnet18(*, norm: NormName) -> ResNet:
     return ResNet(stages, channels=channels, norm=norm)
 
 
-def _bottleneck_resnet(depth: int, *, groups: int, width_per_group: int, stride_in_1x1: bool) -> ResNet:
+def _bottleneck_resnet(depth: int, *, groups: int, width_per_group: int, stride_in_1x1: bool, norm: NormName) -> ResNet:
     channels = (256, 512, 1024, 2048)
     stages = []
     for index, ((in_channels, out_channels), count) in enumerate(
@@ -198,12 +198,12 @@ def _bottleneck_resnet(depth: int, *, groups: int, width_per_group: int, stride_
                 stride=2 if number == 0 and index > 0 else 1,
                 groups=groups,
                 stride_in_1x1=stride_in_1x1,
-                norm="frozen_bn",
+                norm=norm,
             )
             for number in range(count)
         ]
         stages.append(nn.Sequential(*blocks))
-    return ResNet(stages, channels=channels, norm="frozen_bn")
+    return ResNet(stages, channels=channels, norm=norm)
 
 
 @torch.no_grad()

@@ -160,7 +160,13 @@ def test_every_part_of_the_recipe_is_an_option_and_what_is_frozen_is_exported_as
     [
         ("compact", ["--steps", "5", "--norm", "gn"], "--norm: has no meaning for compact; --steps: has no meaning"),
         ("faster_rcnn_r18_fpn", ["--freeze", "stem"], "--freeze: has no meaning for faster_rcnn_r18_fpn"),
-        ("compct", [], "model 'compct': expected one of compact, faster_rcnn_x101_fpn"),
+        ("compct", [], "model 'compct': expected one of faster_rcnn_x101_fpn, "),
+        (
+            "compact",
+            ["--steps", "5", "--augmentation", "wild", "--lr", "-1"],
+            "--steps: has no meaning for compact; "
+            "augmentation 'wild': expected one of plain, strong; lr -1.0: expected more than 0",
+        ),
         ("compact", ["--weights", "none", "--freeze", "stem", "--lr", "0"], "lr 0.0: expected more than 0; freeze:"),
         ("compact", ["--augmentation", "wild"], "augmentation 'wild': expected one of plain, strong"),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 from typer.testing import CliRunner
 
 from facedet.checkpoint import read_checkpoint, save_checkpoint
@@ -37,6 +38,9 @@ TINY = FasterRCNNConfig(
 )  # fmt: skip
 
 
+NORM_TYPES = {"bn": torch.nn.BatchNorm2d, "gn": torch.nn.GroupNorm, "frozen_bn": FrozenBatchNorm2d}
+
+
 def tiny(**changes: Any) -> FasterRCNNConfig:
     return dataclasses.replace(TINY, **changes)
 
@@ -58,10 +62,31 @@ def test_all_faults_are_reported_at_once(photos: FaceDataset, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_frozen_norms_cannot_start_from_nothing() -> None:
-    assert any("cannot learn from scratch" in f for f in tiny(model="faster_rcnn_x101_fpn").faults())
-    assert tiny().faults() == []
-    assert FasterRCNNConfig().faults() == []
+@pytest.mark.parametrize(
+    ("model", "weights", "norm", "used"),
+    [
+        ("faster_rcnn_x101_fpn", "coco", None, "frozen_bn"),
+        ("faster_rcnn_x101_fpn", "coco", "gn", "gn"),
+        ("faster_rcnn_r50_fpn", "none", None, "bn"),
+        ("faster_rcnn_r18_fpn", "none", None, "bn"),
+        ("faster_rcnn_compact_fpn", "bundled", None, "bn"),
+    ],
+)
+def test_the_norm_that_is_asked_for_is_used(model: str, weights: str, norm: str | None, used: str) -> None:
+    config = tiny(model=model, weights=weights, norm=norm, freeze_at=0)
+    assert config.faults() == []
+    with torch.device("meta"):
+        network = empty_model(config)
+    stem = next(m for m in network.modules() if isinstance(m, tuple(NORM_TYPES.values())))
+    assert isinstance(stem, NORM_TYPES[used])
+    assert config.about()["norm"] == used
+
+
+def test_norms_that_cannot_be() -> None:
+    assert "cannot learn from scratch" in tiny(model="faster_rcnn_x101_fpn", norm="frozen_bn").faults()[0]
+    of_compact = tiny(model="faster_rcnn_compact_fpn", norm="gn").faults()
+    assert of_compact == ["norm 'gn': faster_rcnn_compact_fpn has bn"]
+    assert tiny().faults() == FasterRCNNConfig().faults() == []
 
 
 def test_rate_warms_up_and_drops() -> None:
@@ -80,7 +105,7 @@ def test_rate_warms_up_and_drops() -> None:
     ],
 )
 def test_weights_that_there_are_none_of_for_a_model(model: str, weights: str, fault: str) -> None:
-    assert tiny(model=model, weights=weights).faults() == [f"weights {weights!r} for {model}: {fault}"]
+    assert tiny(model=model, weights=weights, norm=None).faults() == [f"weights {weights!r} for {model}: {fault}"]
 
 
 def test_every_model_has_a_default_start_that_can_work(tmp_path: Path) -> None:
@@ -88,6 +113,9 @@ def test_every_model_has_a_default_start_that_can_work(tmp_path: Path) -> None:
     for model in FASTER_RCNNS:
         assert "expected a folder with annotations.json" in CliRunner().invoke(app, [*words, model]).stderr
     given = ["--engine", "detectron2", "--patience", "2", "--crop-px", "64"]
+    refused = CliRunner().invoke(app, [*words, "yolo", "--size", "64", "--lr", "inf", "--steps", "0"]).stderr
+    for part in ("--size: has no meaning", "model 'yolo'", "or compact", "lr inf: expected a number", "steps 0"):
+        assert part in refused
     refused = CliRunner().invoke(app, [*words, "faster_rcnn_r18_fpn", *given]).stderr
     assert "--crop-px: has no meaning for the detectron2 engine; --patience: has no meaning for" in refused
 

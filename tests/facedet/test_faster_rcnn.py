@@ -267,6 +267,9 @@ def test_checkpoints_that_are_no_face_detector(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "other.pth", lively_model(), about={"model": "yolo"})
     with pytest.raises(WeightsError, match="holds model 'yolo'; expected one of faster_rcnn_x101_fpn"):
         load_detector(tmp_path / "other.pth")
+    save_checkpoint(tmp_path / "later.pth", lively_model(), about={"model": "faster_rcnn_r18_fpn", "preset": "face4"})
+    with pytest.raises(WeightsError, match=r"later.pth: preset: expected one of face, face8, coco, got 'face4'"):
+        load_detector(tmp_path / "later.pth")
     save_checkpoint(tmp_path / "coco.pth", faster_rcnn_r18_fpn(preset="coco"), about={})
     with pytest.raises(WeightsError, match="tells 80 classes apart"):
         load_detector(tmp_path / "coco.pth")

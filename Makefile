@@ -93,7 +93,7 @@ retrain-emotion: .venv-test/.installed
 
 # DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
-COMPACT_GO_ON = --freeze stem --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0
+COMPACT_GO_ON = --freeze stem --face-px 8 288 --ema-decay 0.998 --no-remember
 retrain-compact: .venv-test/.installed
 	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" -a -n "$(WIDER_MORE)" \
 	    || { echo "expected DATATURKS=, MASKS=, WEBFACES= and WIDER_MORE=, see facedet/weights/compact.md" >&2; exit 2; }
@@ -110,7 +110,7 @@ retrain-compact: .venv-test/.installed
 	    --warmup-steps 200 --seed 6 --out runs/compact-5
 	$(COMPACT_TRAIN) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" \
 	    --data "$(DATATURKS)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" --weights runs/compact-5/best.onnx --start-share 0 \
-	    --face-px 8 288 --ema-decay 0.998 --spare-unlabelled 0 --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
+	    --face-px 8 288 --ema-decay 0.998 --no-remember --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
 	    --warmup-steps 200 --seed 10 --out runs/compact-6
 	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
 	    --weights runs/compact-6/best.onnx --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 1.5e-3 \

@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mixup 0.2": {"mixup": 0.2},
     "no moving average": {"ema_decay": 0},
     "no second head": {"ferplus_weight": 0},
-    "FER+ shares with labels": {"labels": "ferplus-both", "ferplus_weight": 0},
+    "FER+ shares and majority": {"labels": "ferplus-both", "ferplus_weight": 0},
     "whole face, not its crop": {"view": 1.0},
     "40 px from the start": {"size_schedule": [[0, 40]]},
     "SGD with Nesterov": {"optimiser": "sgd", "lr": 0.05, "weight_decay": 5e-4},

@@ -79,11 +79,11 @@ def train(
             "Default 0.5, from none 0."
         ),
     ] = None,
-    spare_unlabelled: Annotated[
-        float | None,
+    remember: Annotated[
+        bool | None,
         typer.Option(
-            help="compact: ignore what the start weights find with this score and no label marks, instead of "
-            "learning it as background. Default 0.3, from none 0; 0 believes the labels."
+            help="compact: where no face is labelled, what the start weights see stays right instead of becoming "
+            "background. Default yes, from none no."
         ),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
@@ -130,7 +130,7 @@ def train(
     }  # fmt: skip
     of_compact = {
         "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "augmentation": augmentation,
-        "ema_decay": ema_decay, "freeze": freeze, "start_share": start_share, "spare_unlabelled": spare_unlabelled,
+        "ema_decay": ema_decay, "freeze": freeze, "start_share": start_share, "remember": remember,
     }  # fmt: skip
     of_faster_rcnn = {
         "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,

@@ -14,6 +14,11 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from facedet.models.compact import STRIDES, grid_points
 
+KNOWN = 0.25
+"""From this score on what the earlier network sees is remembered with its box."""
+SAME_FACE_IOU = 0.2
+"""A box that overlaps a label by less is another face; low, as loose boxes overlap the tight ones little."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -23,17 +28,22 @@ class Targets:
     ignored_xyxy: torch.Tensor
 
 
-def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int) -> dict[str, torch.Tensor]:
+def compact_losses(
+    predictions: torch.Tensor, targets: list[Targets], size: int, *, earlier: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
     """Losses of a batch of square crops.
 
-    predictions: float32 [N, P, 5] as `Compact` gives them for crops of `size` pixels.
-    Returns {"score", "box"}, each summed over the batch and divided by the number of positive points.
+    predictions: float32 [N, P, 5] as `Compact` gives them for crops of `size` pixels. earlier: the same of the network
+    that this one goes on from; where no face is labelled its scores are the target instead of 0, and its boxes where
+    they are KNOWN (Li, Hoiem 2016, Learning without forgetting).
+    Returns {"score", "box"}, each summed over the batch and divided by the number of positive points; a remembered
+    box counts with its score.
     """
     points, strides = points_of(size)
     score_loss = predictions.new_zeros(())
     box_loss = predictions.new_zeros(())
-    positives = 0
-    for prediction, target in zip(predictions, targets, strict=True):
+    positives = 0.0
+    for n, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         logits, boxes = prediction[:, 0], prediction[:, 1:]
         matched, truth = assign(logits.detach(), boxes.detach(), target.boxes_xyxy, points, strides)
         quality = torch.zeros_like(logits)
@@ -43,11 +53,19 @@ def compact_losses(predictions: torch.Tensor, targets: list[Targets], size: int)
             box_loss = box_loss + generalized_box_iou_loss(
                 boxes[matched], target.boxes_xyxy[truth], reduction="sum", eps=1e-6
             )
+        if earlier is not None:
+            score, seen = earlier[n, :, 0].sigmoid(), earlier[n, :, 1:]
+            free = (quality == 0) & _unlabelled(points, seen, target.boxes_xyxy)
+            quality = torch.where(free, score, quality)
+            known = free & (score >= KNOWN)
+            overlap_loss = generalized_box_iou_loss(boxes[known], seen[known], eps=1e-6)
+            box_loss = box_loss + (score[known] * overlap_loss).sum()
+            positives += score[known].sum().item()
         weight = (quality - logits.detach().sigmoid()).abs()
         weight[_unpunished(quality, points, strides, target.ignored_xyxy)] = 0
         score_loss = score_loss + (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
         positives += len(matched)
-    return {"score": 2 * score_loss / max(positives, 1), "box": 4 * box_loss / max(positives, 1)}
+    return {"score": 2 * score_loss / max(positives, 1.0), "box": 4 * box_loss / max(positives, 1.0)}
 
 
 def points_of(size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,6 +103,14 @@ def assign(
     best, face = cost.min(0)
     taken = best.isfinite()
     return candidates[taken], face[taken]
+
+
+def _unlabelled(points: torch.Tensor, seen_xyxy: torch.Tensor, truth_xyxy: torch.Tensor) -> torch.Tensor:
+    """bool [P]: points outside of every labelled box, whose own box is no labelled face's either."""
+    inside = ((points[None] >= truth_xyxy[:, None, :2]) & (points[None] <= truth_xyxy[:, None, 2:])).all(-1)
+    same = box_iou(truth_xyxy, seen_xyxy) >= SAME_FACE_IOU
+    labelled: torch.Tensor = (inside | same).any(0)
+    return ~labelled
 
 
 def _unpunished(

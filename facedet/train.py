@@ -47,8 +47,8 @@ class CompactConfig:
     of the time; or "backbone", all stages and every norm's statistics, which spares two thirds.
     start_share: part of the start weights in what is kept, the rest being the learnt ones (Wortsman et al. 2022, Robust
     fine-tuning of zero-shot models): the more, the less is forgotten, and learnt.
-    spare_unlabelled: what the start weights find with at least this score, and no label marks, is ignored instead of
-    learnt as background, because small sets leave faces out; 0 believes the labels.
+    remember: where no face is labelled, what the start weights see stays right instead of becoming background: small
+    sets leave faces out, and show little of what a detector has to know.
     eval_every: epochs between measurements, the last one always included; 0 for never.
     """
 
@@ -60,7 +60,7 @@ class CompactConfig:
     ema_decay: float = 0.998
     freeze: str = "none"
     start_share: float = 0.0
-    spare_unlabelled: float = 0.0
+    remember: bool = False
     eval_every: int = 1
     crop: CropRecipe = field(default_factory=CropRecipe)
     seed: int = 0
@@ -74,10 +74,6 @@ class CompactConfig:
             (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
             (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
             (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
-            (
-                0 <= self.spare_unlabelled <= 1,
-                f"spare_unlabelled {self.spare_unlabelled}: expected a score of at most 1, or 0 for never",
-            ),
             (self.freeze in FROZEN, f"freeze {self.freeze!r}: expected one of {', '.join(FROZEN)}"),
             (0 <= self.start_share < 1, f"start_share {self.start_share}: expected 0 to below 1"),
             (self.seed >= 0, f"seed {self.seed}: expected at least 0"),
@@ -105,7 +101,7 @@ def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> C
     epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
     return CompactConfig(
         epochs=epochs, batch_size=batch_size, lr=1e-3, warmup_steps=50, ema_decay=0.99, freeze="backbone",
-        start_share=0.5, spare_unlabelled=0.3,
+        start_share=0.5, remember=True,
     )  # fmt: skip
 
 
@@ -115,7 +111,6 @@ def train_compact(
     out: Path,
     *,
     initial: Mapping[str, Tensor] | None = None,
-    prepare: Callable[[Sequence[Photo]], Sequence[Photo]] = lambda photos: photos,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -123,9 +118,9 @@ def train_compact(
 ) -> Path:
     """Train on photos and return the path of the best checkpoint.
 
-    initial: weights to start from. prepare: changes the photos once the settings are checked. validate: called with
-    the averaged network every `eval_every` epochs; its "AP50" decides which checkpoint is best. report and progress:
-    called with each log line, and with step and steps of the epoch.
+    initial: weights to start from. validate: called with the averaged network every `eval_every` epochs; its "AP50"
+    decides which checkpoint is best. report and progress: called with each log line, and with step and steps of the
+    epoch.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
     with Run(out, config, last="last.pt", best="best.pt") as run:
@@ -136,8 +131,8 @@ def train_compact(
             faults.append("freeze: expected weights to start from; a stem of random numbers would stay one")
         if config.start_share > 0 and initial is None:
             faults.append("start_share: expected weights to start from; random ones are worth nothing")
-        if config.spare_unlabelled > 0 and initial is None:
-            faults.append("spare_unlabelled: expected weights to start from; only trained ones know a face")
+        if config.remember and initial is None:
+            faults.append("remember: expected weights to start from; random ones have seen nothing")
         if faults:
             raise ConfigError(faults)
         learner, origin = Learner(config, initial), _origin(photos, initial)
@@ -150,7 +145,7 @@ def train_compact(
                 state = learner.restore(saved)
             except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
-        photos, cache = prepare(photos), PhotoCache()
+        cache = PhotoCache()
         steps = max(len(photos) // config.batch_size, 1)
         run.begin(int(state["epoch"]) * steps)
         for epoch in range(int(state["epoch"]), config.epochs):
@@ -218,6 +213,7 @@ class Learner:
             model.load_state_dict(initial)
         self.model = model.to(memory_format=torch.channels_last)
         self._initial = initial
+        self._earlier = copy.deepcopy(self.model).eval().requires_grad_(False) if config.remember else None
         self._still = [self.model.get_submodule(name).requires_grad_(False) for name in FROZEN[config.freeze]]
         if config.freeze == "backbone":
             self._still += [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -235,7 +231,8 @@ class Learner:
             group["lr"] = rate
         images = torch.from_numpy(np.stack([c.image for c in crops])).permute(0, 3, 1, 2).float()
         targets = [Targets(torch.from_numpy(c.boxes_xyxy), torch.from_numpy(c.ignored_xyxy)) for c in crops]
-        losses = compact_losses(self.model(images), targets, self._config.crop.size)
+        earlier = None if self._earlier is None else self._earlier(images)
+        losses = compact_losses(self.model(images), targets, self._config.crop.size, earlier=earlier)
         parts = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(sum(parts.values())):
             text = ", ".join(f"{name} {value}" for name, value in parts.items())

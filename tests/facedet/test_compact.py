@@ -98,6 +98,28 @@ def test_an_ignored_face_between_the_points_costs_nothing() -> None:
     assert compact_losses(prediction, [Targets(nothing, elsewhere)], 64)["score"] > 1
 
 
+def test_what_the_earlier_network_sees_is_remembered_where_no_face_is_labelled() -> None:
+    points, _ = points_of(64)
+    label = torch.tensor([[4.0, 4, 28, 28]])
+    logits = torch.full((len(points),), -9.0)
+    logits[((points == 20) | (points == 52)).all(1)] = 2.0
+    earlier = torch.cat([logits[:, None], points - 10, points + 10], 1)[None]
+    nothing = torch.zeros(0, 4)
+
+    def loss(predictions: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+        found = compact_losses(predictions, [Targets(truth, nothing)], 64, earlier=earlier)
+        return {name: value.item() for name, value in found.items()}
+
+    forgotten, moved = earlier.clone(), earlier.clone()
+    forgotten[..., 0] = -9
+    moved[..., 1:] += 3
+    assert loss(earlier, nothing) == {"score": 0, "box": pytest.approx(0, abs=1e-5)}
+    assert loss(forgotten, nothing)["score"] > 1
+    assert loss(moved, nothing)["box"] > 1
+    beside = compact_losses(earlier, [Targets(label, nothing)], 64)["score"].item()
+    assert loss(earlier, label)["score"] < 0.5 * beside  # the label is learnt by both, the other face unlearnt by one
+
+
 @pytest.mark.parametrize("faces", [0, 1, 5])
 def test_crops_have_the_asked_size_and_boxes_inside(tmp_path: Path, faces: int) -> None:
     photos = [make_photo(tmp_path, faces=faces)]
@@ -201,15 +223,15 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
         lr=-1,
         freeze="all",
         start_share=1,
-        spare_unlabelled=2,
+        remember=True,
         crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2, turn=-1),
     )
     with pytest.raises(facedet.ConfigError) as caught:
         train_compact(config, [], tmp_path / "run")
     faults = [fault.split(":")[0] for fault in caught.value.faults]
     assert faults == [
-        "epochs 0", "lr -1", "spare_unlabelled 2", "freeze 'all'", "start_share 1", "crop size 50", "face_px 9 to 5",
-        "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share", "spare_unlabelled",
+        "epochs 0", "lr -1", "freeze 'all'", "start_share 1", "crop size 50", "face_px 9 to 5",
+        "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share", "remember",
     ]  # fmt: skip
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import facedet
 from facedet.cli import app
-from facedet.compact_run import initial_weights, spare_unlabelled
+from facedet.compact_run import initial_weights
 from facedet.data.augment import AUGMENTATIONS
-from facedet.data.coco import Photo, write_coco
+from facedet.data.coco import write_coco
 from facedet.export import export_compact, load_compact_checkpoint
-from facedet.faces import Faces
 from facedet.models.compact import compact
 from tests.facedet.drawn_faces import drawn_dataset
 from tests.facedet.test_compact import make_photo
@@ -74,45 +70,13 @@ def test_photos_without_a_face_measure_nothing(prepared: Path, tmp_path: Path) -
     assert "AP50" not in metrics
 
 
-class Knows:
-    """A detector that finds the same faces on every photo, and counts the photos it has seen."""
-
-    def __init__(self, boxes: list[list[float]], scores: list[float]) -> None:
-        self.boxes, self.scores, self.seen = boxes, scores, 0
-
-    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
-        self.seen += len(images)
-        sizes = [(image.shape[1], image.shape[0]) for image in images]
-        return [Faces.from_raw(np.array(self.boxes), np.array(self.scores), size) for size in sizes]
-
-
-def test_faces_that_the_start_knows_and_no_label_marks_are_ignored(tmp_path: Path) -> None:
-    photo = replace(
-        make_photo(tmp_path), boxes_xyxy=np.array([[10, 10, 50, 50]], np.float32), ignore=np.zeros(1, np.bool_)
-    )
-    detector = Knows([[15, 15, 45, 45], [60, 60, 80, 80], [0, 60, 20, 80]], [0.9, 0.3, 0.29])
-    spared = spare_unlabelled([photo, photo], detector, min_score=0.3)
-    assert detector.seen == 1
-    for again in spared:
-        assert again.boxes_xyxy.tolist() == [[10, 10, 50, 50], [60, 60, 80, 80]]
-        assert again.ignore.tolist() == [False, True]
-
-
-def test_fine_tuning_looks_at_its_photos_first_unless_it_is_told_to_believe_the_labels(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores: list[float] = []
-
-    def look(photos: Sequence[Photo], detector: object, *, min_score: float) -> Sequence[Photo]:
-        scores.append(min_score)
-        return photos
-
-    monkeypatch.setattr("facedet.compact_run.spare_unlabelled", look)
+def test_fine_tuning_remembers_unless_it_is_told_to_believe_the_labels(prepared: Path, tmp_path: Path) -> None:
     words = ["train", "--model", "compact", "--data", str(prepared), "--size", "64", "--epochs", "1"]
-    for out, more in (("a", []), ("b", ["--spare-unlabelled", "0"]), ("c", ["--spare-unlabelled", "0.5"])):
-        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / out), *more])
+    for more, expected in (([], True), (["--no-remember"], False)):
+        out = tmp_path / str(expected)
+        result = CliRunner().invoke(app, [*words, "--out", str(out), *more])
         assert result.exit_code == 0, result.output
-    assert scores == [0.3, 0.5]
+        assert json.loads((out / "config.json").read_text())["remember"] is expected
 
 
 @pytest.mark.parametrize(("freeze", "still"), [("stem", ("stem.",)), ("backbone", ("stem.", "stage"))])

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 COMPACT = "compact"
+FEW_FACES = 20
+"""With fewer to measure on, AP says little."""
 
 
 def train(
@@ -215,6 +217,8 @@ def _load(folders: list[Path], val: Path | None) -> Any:
     train_set, val_set = load_training(folders, val=val)
     if val_set is None:
         typer.echo("note: no val split in --data and no --val: not measured, the last checkpoint is the best", err=True)
+    elif val_set.face_count < FEW_FACES:
+        typer.echo(f"note: {val_set.face_count} faces to measure on: the best checkpoint is chosen by chance", err=True)
     return train_set, val_set
 
 

@@ -70,7 +70,7 @@ class CompactConfig:
         checks = [
             (self.epochs >= 1, f"epochs {self.epochs}: expected at least 1"),
             (self.batch_size >= 1, f"batch_size {self.batch_size}: expected at least 1"),
-            (self.lr > 0, f"lr {self.lr}: expected more than 0"),
+            (0 < self.lr < math.inf, f"lr {self.lr}: expected a finite number above 0"),
             (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
             (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
             (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),

@@ -65,6 +65,7 @@ def test_photos_without_a_face_measure_nothing(prepared: Path, tmp_path: Path) -
     arguments = ["--model", "compact", "--weights", "none", "--epochs", "2", "--size", "96", "--batch-size", "2"]
     result = CliRunner().invoke(app, ["train", *arguments, "--data", str(prepared), "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
+    assert "0 faces to measure on: the best checkpoint is chosen by chance" in result.output
     metrics = load_compact_checkpoint(tmp_path / "run" / "best.pt")[1]["metrics"]
     assert metrics["epoch"] == 2
     assert "AP50" not in metrics
@@ -129,9 +130,13 @@ def test_every_part_of_the_recipe_is_an_option_and_what_is_frozen_is_exported_as
             "compact",
             ["--steps", "5", "--augmentation", "wild", "--lr", "-1"],
             "--steps: has no meaning for compact; "
-            "augmentation 'wild': expected one of plain, strong; lr -1.0: expected more than 0",
+            "augmentation 'wild': expected one of plain, strong; lr -1.0: expected a finite number above 0",
         ),
-        ("compact", ["--weights", "none", "--freeze", "stem", "--lr", "0"], "lr 0.0: expected more than 0; freeze:"),
+        (
+            "compact",
+            ["--weights", "none", "--freeze", "stem", "--lr", "0"],
+            "lr 0.0: expected a finite number above 0; freeze:",
+        ),
         ("compact", ["--augmentation", "wild"], "augmentation 'wild': expected one of plain, strong"),
     ],
 )
@@ -141,7 +146,7 @@ def test_options_without_effect_are_refused(
     arguments = ["train", "--model", model, "--data", str(prepared), "--out", str(tmp_path / "run"), *words]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: {message}")
+    assert f"error: {message}" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

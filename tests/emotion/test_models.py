@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +57,12 @@ def test_every_model_has_a_recipe_without_faults() -> None:
     assert set(PUBLISHED) <= set(MODELS)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_learns_one_batch_by_heart(name: str) -> None:
-    torch.manual_seed(0)
-    size = PRESETS[name].final_size
-    network = MODELS[name](4).train()
-    split = make_split(2).of_classes(("angry", "happy", "sad", "neutral"))
-    images = F.interpolate(torch.from_numpy(split.images).unsqueeze(1).float() / 255, (size, size))
-    labels = torch.from_numpy(split.labels)
-    learning = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(learning, lr=1e-4 if name == "vgg16" else 2e-3)
-    if name in ("vgg16_frozen", "resnet101_frozen", "resnet50_partial"):  # the frozen body answers the same every time
-        images = network.body(network.standardise(images)).detach()
-        network = network.head
+def learn_by_heart(
+    logits: Callable[[], torch.Tensor], labels: torch.Tensor, optimiser: torch.optim.Optimizer, *, steps: int
+) -> None:
     losses = []
-    for _ in range(120):
-        loss = F.cross_entropy(network(images), labels)
+    for _ in range(steps):
+        loss = F.cross_entropy(logits(), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -79,6 +70,21 @@ def test_learns_one_batch_by_heart(name: str) -> None:
         if losses[-1] < 0.2:
             break
     assert losses[-1] < 0.2, f"loss {losses[0]:.2f} -> {losses[-1]:.2f} in {len(losses)} steps"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_learns_one_batch_by_heart(name: str) -> None:
+    torch.manual_seed(0)
+    size = PRESETS[name].final_size
+    network = MODELS[name](4).train()
+    split = make_split(2).of_classes(("angry", "happy", "sad", "neutral"))
+    images = F.interpolate(torch.from_numpy(split.images).unsqueeze(1).float() / 255, (size, size))
+    learning = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(learning, lr=1e-4 if name == "vgg16" else 2e-3)
+    if name in ("vgg16_frozen", "resnet101_frozen", "resnet50_partial"):  # the frozen body answers the same every time
+        images = network.body(network.standardise(images)).detach()
+        network = network.head
+    learn_by_heart(lambda: network(images), torch.from_numpy(split.labels), optimiser, steps=120)
 
 
 def test_the_freed_blocks_of_resnet50_partial_learn_one_batch_by_heart() -> None:
@@ -92,16 +98,7 @@ def test_the_freed_blocks_of_resnet50_partial_learn_one_batch_by_heart() -> None
         images = torch.from_numpy(split.images).unsqueeze(1).float() / 255
         features = torch.nn.Sequential(network.standardise, *lower, upper[0])(images)
     optimiser = torch.optim.Adam([p for p in network.body.parameters() if p.requires_grad], lr=1e-3)
-    losses = []
-    for _ in range(60):
-        loss = F.cross_entropy(network.head(upper[1:](features)), torch.from_numpy(split.labels))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-        if losses[-1] < 0.2:
-            break
-    assert losses[-1] < 0.2, f"loss {losses[0]:.2f} -> {losses[-1]:.2f} in {len(losses)} steps"
+    learn_by_heart(lambda: network.head(upper[1:](features)), torch.from_numpy(split.labels), optimiser, steps=60)
 
 
 def test_frozen_parts_do_not_move_until_they_are_freed() -> None:

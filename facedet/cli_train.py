@@ -88,6 +88,14 @@ def train(
             "background. Default yes, from none no."
         ),
     ] = None,
+    optimiser: Annotated[str | None, typer.Option(help="compact: adamw (default) or muon.")] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="compact: by torch.compile, which needs a C++ compiler."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (default), float32, bfloat16 or float16; compact: float32 or bfloat16.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="Faster R-CNN: torchvision (default) or detectron2.")] = None,
     preset: Annotated[str | None, typer.Option(help="Anchors and counts: face (from 16 px), face8 or coco.")] = None,
     norm: Annotated[
@@ -114,7 +122,6 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Measurements without a better AP before stopping. Default 0: never.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (default), float32, bfloat16 or float16.")] = None,
 ) -> None:
     """Train a face detector; Faster R-CNN also under torchrun on several processes.
 
@@ -128,17 +135,18 @@ def train(
     """
     common = {
         "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup_steps": warmup_steps,
-        "eval_every": eval_every, "seed": seed,
+        "eval_every": eval_every, "seed": seed, "precision": precision,
     }  # fmt: skip
     of_compact = {
         "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "augmentation": augmentation,
         "ema_decay": ema_decay, "freeze": freeze, "start_share": start_share, "remember": remember,
+        "optimiser": optimiser, "compiled": compiled,
     }  # fmt: skip
     of_faster_rcnn = {
         "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,
         "clip_norm": clip_norm, "short_px": tuple(short_px) if short_px else None, "long_px": long_px,
         "crop_px": crop_px, "test_short_px": test_short_px, "test_long_px": test_long_px, "log_every": log_every,
-        "patience": patience, "precision": precision,
+        "patience": patience,
     }  # fmt: skip
     own, others = (of_compact, of_faster_rcnn) if model == COMPACT else (of_faster_rcnn, of_compact)
     faults = _without_effect(model, _given(others))

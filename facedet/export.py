@@ -14,7 +14,7 @@ from torch import nn
 
 from facedet.detectors.compact import MODEL_PROPERTY, open_session
 from facedet.errors import FacedetError, MissingExtra, WeightsError
-from facedet.models.compact import Compact, compact, depths_of
+from facedet.models.compact import Compact, network_of
 
 TOLERANCE = 1e-2
 """Largest difference in pixels or logits between torch and the exported file."""
@@ -29,7 +29,7 @@ def load_compact_checkpoint(path: str | Path) -> tuple[Compact, dict[str, Any]]:
     file = path / "best.pt" if path.is_dir() else path
     try:
         state, metadata = _of_onnx(file) if file.suffix == ".onnx" else _of_checkpoint(file)
-        network = compact(depths_of(state))
+        network = network_of(state)
         network.load_state_dict(state)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror}") from None
@@ -54,7 +54,7 @@ def _of_onnx(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if node.op_type == "Identity" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
     properties = {p.key: p.value for p in model.metadata_props}
-    state = compact(depths_of(values)).state_dict()  # for the batch counters, which the graph does not hold
+    state = network_of(values).state_dict()  # for the batch counters, which the graph does not hold
     state.update({name: torch.from_numpy(values[name].copy()) for name in state if name in values})
     return state, json.loads(properties["crowdmood.metadata"])
 

@@ -18,7 +18,8 @@ from facedet.data.images import read_photo
 from facedet.detectors.compact import TILE_PX, CompactDetector, batches_of, load_compact, passes_of
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
-from facedet.models.compact import compact
+from facedet.models.compact import compact, revived
+from facedet.muon import orthogonal
 from facedet.run import read_log
 from facedet.train import CompactConfig, fine_tuning, train_compact
 
@@ -162,10 +163,11 @@ def test_a_cover_hides_a_part_of_a_face_and_nothing_else() -> None:
     assert (image == noise).all()
 
 
-def test_training_resumes_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_training_resumes_exactly(optimiser: str, tmp_path: Path) -> None:
     photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
     crop = CropRecipe(size=96, **AUGMENTATIONS["strong"])
-    config = CompactConfig(epochs=4, batch_size=2, warmup_steps=2, ema_decay=0.5, crop=crop)
+    config = CompactConfig(epochs=4, batch_size=2, warmup_steps=2, ema_decay=0.5, optimiser=optimiser, crop=crop)
     train_compact(config, photos, tmp_path / "whole")
 
     class Killed(Exception):
@@ -186,11 +188,17 @@ def test_training_resumes_exactly(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
-def test_training_from_nothing_learns_four_photos(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("optimiser", "lr", "precision"),
+    [("adamw", 4e-3, "float32"), ("muon", 1.5e-2, "float32"), ("adamw", 4e-3, "bfloat16")],
+)
+def test_training_from_nothing_learns_four_photos(optimiser: str, lr: float, precision: str, tmp_path: Path) -> None:
     photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
+    crop = CropRecipe(size=96, mosaic=0)
     config = CompactConfig(
-        epochs=30, batch_size=8, lr=4e-3, warmup_steps=5, ema_decay=0.8, crop=CropRecipe(size=96, mosaic=0)
-    )
+        epochs=30, batch_size=8, lr=lr, warmup_steps=5, ema_decay=0.8, optimiser=optimiser, precision=precision,
+        crop=crop,
+    )  # fmt: skip
     train_compact(config, photos * 4, tmp_path / "run")
     network, _ = load_compact_checkpoint(tmp_path / "run")
     for photo in photos:
@@ -201,6 +209,56 @@ def test_training_from_nothing_learns_four_photos(tmp_path: Path) -> None:
         overlaps = iou_matrix(best, photo.boxes_xyxy)
         assert overlaps[0].max() > 0.5
         assert (overlaps.max(0) > 0.5).all()
+
+
+@pytest.mark.parametrize("shape", [(32, 90), (90, 32), (1, 20)])
+def test_muons_steps_weigh_every_direction_alike(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, shape[1])
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix)
+    assert found.shape == shape
+    assert 0.6 < torch.linalg.svdvals(found).min() <= torch.linalg.svdvals(found).max() < 1.3
+    agreement = (left.T @ found @ right.T).diagonal()
+    assert (agreement > 0.6).all()
+
+
+def test_a_lost_channel_lets_something_through_again() -> None:
+    torch.manual_seed(0)
+    network = compact().eval()
+    norm = network.get_submodule("stage16.1.residual.1.1")
+    with torch.no_grad():
+        norm.weight[:3] = torch.tensor([0.01, -0.01, 1.0])
+        norm.bias[:3] = torch.tensor([-0.05, -0.05, -0.05])
+    before = network.state_dict()
+    after = revived(before)
+    changed = {name: (before[name] != after[name]).nonzero()[:, 0].tolist() for name in before if before[name].ndim}
+    names = ("stage16.1.residual.1.1.weight", "stage16.1.residual.1.1.bias")
+    assert {name: where for name, where in changed.items() if where} == {name: [0, 1] for name in names}
+    pixels = torch.rand(1, 3, 64, 64) * 255
+    stage = network.get_submodule("stage16.1")
+    with torch.inference_mode():
+        seen = network.get_submodule("stage16.0")(network.stage8(network.stem((pixels - 127.5) / 64)))
+        assert (stage(seen) - seen)[:, :2].abs().max() == 0
+        network.load_state_dict(after)
+        assert 0 < (stage(seen) - seen)[:, :2].abs().max() < 1
+
+
+def test_what_is_compiled_takes_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes a minute and a compiler; here it is told by what it was asked for."""
+    compiled: list[torch.nn.Module] = []
+
+    def stand_in(network: torch.nn.Module) -> torch.nn.Module:
+        compiled.append(network)
+        return torch.nn.Sequential(network)
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    photos = [make_photo(tmp_path)]
+    for name in (False, True):
+        config = CompactConfig(epochs=2, batch_size=1, compiled=name, crop=CropRecipe(size=64))
+        train_compact(config, photos, tmp_path / str(name))
+    assert len(compiled) == 1
+    one, two = (load_compact_checkpoint(tmp_path / name)[0].state_dict() for name in ("False", "True"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_what_is_kept_lies_between_the_start_and_what_was_learnt(tmp_path: Path) -> None:
@@ -224,14 +282,17 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
         freeze="all",
         start_share=1,
         remember=True,
+        optimiser="sgd",
+        precision="float16",
         crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2, turn=-1),
     )
     with pytest.raises(facedet.ConfigError) as caught:
         train_compact(config, [], tmp_path / "run")
     faults = [fault.split(":")[0] for fault in caught.value.faults]
     assert faults == [
-        "epochs 0", "lr -1", "freeze 'all'", "start_share 1", "crop size 50", "face_px 9 to 5",
-        "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share", "remember",
+        "epochs 0", "lr -1", "freeze 'all'", "start_share 1", "optimiser 'sgd'", "precision 'float16'",
+        "crop size 50", "face_px 9 to 5", "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share",
+        "remember",
     ]  # fmt: skip
 
 

@@ -164,7 +164,7 @@ def test_an_earlier_run_is_a_start(tmp_path: Path) -> None:
 
 def test_a_shallower_network_of_an_earlier_version_serves_and_grows(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    earlier = compact((1, 2, 2)).eval()
+    earlier = compact((1, 2, 2), (0, 0, 0)).eval()
     torch.save({"network": earlier.state_dict(), "metadata": {}}, tmp_path / "best.pt")
     export_compact(tmp_path, tmp_path / "best.onnx")
     photo = np.full((64, 64, 3), 90, np.uint8)

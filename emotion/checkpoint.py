@@ -1,4 +1,7 @@
-"""Checkpoints of `emotion train`: {"network": state_dict, "metadata": {config, metrics, labels, torch, commit}}."""
+"""Trained weights as torch's: checkpoints of `emotion train`, and what `emotion export` made of them.
+
+A checkpoint is {"network": state_dict, "metadata": {config, metrics, labels, torch, commit}}.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,11 @@ from emotion.errors import ConfigError, WeightsError
 from emotion.models import MODELS
 from emotion.sizes import size_faults
 from emotion.views import mean_logits
+
+BUNDLED = "bundled"
+"""Stands for the shipped classifier where weights to start from are asked for."""
+HALF_SUFFIX = ".half"
+"""Of the names of those weights in an exported file that are stored as float16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +51,7 @@ class Checkpoint:
 
 
 def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
-    """Load a run folder's best checkpoint, or a checkpoint file; of last.pt the moving average.
+    """Load a run folder's best checkpoint, or a file as in `checkpoint_path`; of last.pt the moving average.
 
     Raises WeightsError, naming the file and what was expected, when it is missing, damaged or not ours.
     """
@@ -77,11 +85,16 @@ def resized(checkpoint: Checkpoint, input_size: int) -> Checkpoint:
 
 
 def checkpoint_path(run_or_file: str | Path) -> Path:
-    """`best.pt` of a run folder, or the file itself. Raises WeightsError when there is none."""
+    """`best.pt` of a run folder, a .pt or .onnx file itself, or BUNDLED. Raises WeightsError when there is none."""
     path = Path(run_or_file)
+    if str(run_or_file) == BUNDLED and not path.exists():
+        return Path(__file__).parent / "weights" / "default.onnx"
     found = path / "best.pt" if path.is_dir() else path
     if not found.is_file():
-        raise WeightsError(f"{found}: no such checkpoint: expected a run folder or a .pt file of `emotion train`")
+        raise WeightsError(
+            f"{found}: no such checkpoint: expected a run folder or a .pt file of `emotion train`, an .onnx file of "
+            f"`emotion export`, or {BUNDLED}"
+        )
     return found
 
 
@@ -98,7 +111,12 @@ def save_whole(value: dict[str, Any], path: Path) -> None:
 
 
 def read_saved(path: Path) -> dict[str, Any]:
-    """The entries of a .pt file that `emotion train` may have written. Raises WeightsError when it is damaged."""
+    """The entries of a .pt file that `emotion train` may have written, or the same of an exported .onnx file.
+
+    Raises WeightsError when it is damaged.
+    """
+    if path.suffix == ".onnx":
+        return _read_exported(path)
     # Early checkpoints hold torch.__version__ as the str subclass that it is; it runs no code when loaded.
     torch.serialization.add_safe_globals([torch.torch_version.TorchVersion])
     try:
@@ -109,6 +127,36 @@ def read_saved(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train`, got a {type(saved).__name__}")
     return saved
+
+
+def _read_exported(path: Path) -> dict[str, Any]:
+    """A file of `emotion export` as a checkpoint: parameters and running statistics keep their names in the graph."""
+    import onnx
+
+    where = str(path)
+    try:
+        model = onnx.load(path)
+        card = ModelCard.from_properties({entry.key: entry.value for entry in model.metadata_props}, where)
+        values = {
+            tensor.name.removesuffix(HALF_SUFFIX): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in model.graph.initializer
+        }
+    except WeightsError:
+        raise
+    except Exception as error:  # what protobuf raises for damaged files has no common class
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: damaged or no ONNX file: expected one of `emotion export` ({reason})") from None
+    for node in model.graph.node:  # equal tensors share one
+        if node.op_type == "Identity" and node.input[0] in values:
+            values[node.output[0]] = values[node.input[0]]
+    if any("::" in name for name in values):
+        raise WeightsError(f"{path}: its norms are folded away: expected a file that today's `emotion export` made")
+    network = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
+    if card.name in MODELS:  # the graph does not hold the counters of batches
+        fresh = MODELS[card.name](len(card.labels)).state_dict()
+        network |= {name: value for name, value in fresh.items() if name.endswith("num_batches_tracked")}
+    metadata = {"config": {"model": card.name}, "labels": card.labels, **card.training}
+    return {"network": network, "metadata": metadata}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

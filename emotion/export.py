@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from emotion.card import ModelCard
-from emotion.checkpoint import Checkpoint, load_checkpoint, resized
+from emotion.checkpoint import HALF_SUFFIX, Checkpoint, load_checkpoint, resized
 from emotion.classifier import ExpressionClassifier
 from emotion.errors import EmotionError, MissingExtra
 from emotion.views import probabilities
@@ -25,7 +25,7 @@ TOLERANCE_FLOAT32 = 1e-4
 TOLERANCE_HALF = 2e-2
 """Largest difference of a probability between torch and the exported file."""
 HALF_FROM_VALUES = 256
-"""Tensors with fewer values stay float32: they weigh nothing and are often scales and shifts."""
+"""Tensors with fewer values stay float32, and so do all norms and biases: they weigh nothing."""
 
 
 def export(
@@ -74,10 +74,12 @@ def _write_onnx(checkpoint: Checkpoint, path: Path, *, half: bool) -> None:
     axes = {"faces": {0: "n"}, "logits": {0: "n"}}
     with warnings.catch_warnings():
         # The newer, dynamo-based exporter needs one more package and ten times as long for the same graph.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # PRESERVE keeps the norms apart, so that the file can be trained on; onnxruntime folds them when it loads.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             checkpoint.network, (example,), str(path), input_names=["faces"], output_names=["logits"],
             dynamic_axes=axes, opset_version=17, dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
         )  # fmt: skip
     model = onnx.load(path)
     if half:
@@ -97,11 +99,11 @@ def store_half(model: onnx.ModelProto) -> None:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         values = onnx.numpy_helper.to_array(tensor)
-        if values.size < HALF_FROM_VALUES or np.abs(values).max() > np.finfo(np.float16).max:
+        if values.ndim < 2 or values.size < HALF_FROM_VALUES or np.abs(values).max() > np.finfo(np.float16).max:
             continue
         wide = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), wide + ".half"))
-        casts.append(onnx.helper.make_node("Cast", [wide + ".half"], [wide], to=onnx.TensorProto.FLOAT))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), wide + HALF_SUFFIX))
+        casts.append(onnx.helper.make_node("Cast", [wide + HALF_SUFFIX], [wide], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

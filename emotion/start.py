@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from emotion.checkpoint import checkpoint_path, identity_of, read_saved
+from emotion.checkpoint import BUNDLED, checkpoint_path, identity_of, read_saved
 from emotion.config import TrainConfig
 from emotion.errors import WeightsError
 from emotion.models.fer_resnet import FerResNet
@@ -19,16 +19,17 @@ AUXILIARY = "auxiliary."
 
 
 def start_from(model: nn.Module, config: TrainConfig) -> str:
-    """Put the weights of the checkpoint `config.weights` into a fresh model; returns the checkpoint's identity.
+    """Put the weights of `config.weights` (see `checkpoint_path`) into a fresh model; returns their identity.
 
     model: the network as `network.`, the second head, if there is one, as `auxiliary.`. Of last.pt both are taken, as
     they were after the last step; best.pt holds the network alone, and a moving average where the run kept one.
     The weights of a narrower fer_resnet are widened, by the run's seed, to a network that computes the same.
     Raises WeightsError, naming the file and all that differs: classes, architecture, the shape of a value.
     """
-    if not Path(config.weights).exists():
+    if config.weights != BUNDLED and not Path(config.weights).exists():
         raise WeightsError(
-            f"weights {config.weights}: expected none, imagenet, a run folder or a .pt file of `emotion train`"
+            f"weights {config.weights}: expected none, {BUNDLED}, imagenet, a run folder or a .pt file of "
+            "`emotion train`, or an .onnx file of `emotion export`"
         )
     path = checkpoint_path(config.weights)
     saved = read_saved(path)

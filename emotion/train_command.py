@@ -29,7 +29,9 @@ def train(
         str | None, typer.Option(help="fer2013, or votes: ferplus (shares), ferplus-majority, ferplus-both.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Emotions to tell apart, with commas: happy,sad,...")] = None,
-    weights: Annotated[str | None, typer.Option(help="Start: none (random), imagenet, a run or its .pt.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Start: none (random), bundled, imagenet, a run, its .pt or .onnx.")
+    ] = None,
     teacher: Annotated[
         list[str] | None, typer.Option(help="Weights to learn from, or ferplus for the votes; give it once for each.")
     ] = None,

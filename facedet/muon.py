@@ -41,7 +41,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """float32 [M, N]: the same singular vectors with all singular values near 1, by Newton and Schulz's iteration."""
     a, b, c = NEWTON_SCHULZ
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / wide.norm().clamp(min=1e-7)
+    x: Tensor = wide / wide.norm().clamp(min=1e-7)
     for _ in range(STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -12,6 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def train_compact(
         for epoch in range(int(state["epoch"]), config.epochs):
             started = time.perf_counter()
             means: dict[str, float] = {}
-            for step, crops in enumerate(_batches_of(epoch, photos, config, cache)):
+            for step, crops in enumerate(_made_ahead(_batches_of(epoch, photos, config, cache))):
                 rate = config.rate(epoch * steps + step, config.epochs * steps)
                 for name, value in learner.learn(crops, epoch * steps + step, rate).items():
                     means[name] = means.get(name, 0.0) + value / steps
@@ -216,6 +217,15 @@ def _batches_of(epoch: int, photos: Sequence[Photo], config: CompactConfig, cach
     for first in range(0, max(len(photos) - config.batch_size, 0) + 1, config.batch_size):
         chosen = order[first : first + config.batch_size]
         yield [random_crop(photos, int(i), cache, config.crop, rng) for i in chosen]
+
+
+def _made_ahead(batches: Iterator[list[Crop]]) -> Iterator[list[Crop]]:
+    """The same batches, each made while the network learns from the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = pool.submit(next, batches, None)
+            yield batch
 
 
 class Learner:

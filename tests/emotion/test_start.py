@@ -8,17 +8,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import onnx
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from emotion import ConfigError, WeightsError
-from emotion.checkpoint import load_checkpoint
+from emotion import ConfigError, WeightsError, load_classifier
+from emotion.checkpoint import Checkpoint, load_checkpoint
 from emotion.cli import app
 from emotion.config import TrainConfig
 from emotion.config_file import read_settings
 from emotion.data import load_fer2013
 from emotion.data.augment import Augmentation
+from emotion.export import export
 from emotion.learner import build_learner
 from emotion.presets import KERAS, KERAS_GENERATOR
 from emotion.run import TrainState
@@ -168,12 +172,56 @@ def test_files_that_no_run_can_start_from(tmp_path: Path) -> None:
             build_learner(dataclasses.replace(TINY, weights=str(weights)))
         return str(raised.value)
 
-    assert "nothing: expected none, imagenet, a run folder or a .pt file of `emotion train`" in message("nothing")
-    assert "damaged or no checkpoint" in message(write_onnx(tmp_path / "a.onnx"))
+    assert "nothing: expected none, bundled, imagenet, a run folder or a .pt file of `emotion train`" in message(
+        "nothing"
+    )
+    (tmp_path / "text.pt").write_text("text")
+    assert "text.pt: damaged or no checkpoint" in message(tmp_path / "text.pt")
+    (tmp_path / "text.onnx").write_text("text")
+    assert "text.onnx: damaged or no ONNX file" in message(tmp_path / "text.onnx")
+    assert "a.onnx: does not fit this run: model " in message(write_onnx(tmp_path / "a.onnx"))
     torch.save([1], tmp_path / "list.pt")
     assert "list.pt: expected a checkpoint of `emotion train`, got a list" in message(tmp_path / "list.pt")
     torch.save({"other": {}}, tmp_path / "other.pt")
     assert "with the entry network or model" in message(tmp_path / "other.pt")
+
+
+def test_a_run_goes_on_from_an_exported_file(earlier: Path, tmp_path: Path) -> None:
+    """float16 is what the file keeps: what it gives is exactly what is taken up."""
+    for half in (True, False):
+        export(earlier, tmp_path / "a.onnx", half=half)
+        learner = build_learner(dataclasses.replace(SMALL, weights=str(tmp_path / "a.onnx"), ferplus_weight=0))
+        faces = random_faces()
+        taken = Checkpoint(learner.judged.eval(), load_checkpoint(earlier).card, "").logits(faces)
+        np.testing.assert_allclose(taken, load_classifier(tmp_path / "a.onnx").logits(faces), atol=1e-4)
+    assert same(learner.judged.state_dict(), load_checkpoint(earlier).network.state_dict() | counters(learner.judged))
+    assert learner.started_from.startswith(f"{tmp_path.name}/a.onnx@")
+
+
+def test_a_run_goes_on_from_what_is_shipped() -> None:
+    learner = build_learner(TrainConfig(model="fer_resnet_wide", weights="bundled", ferplus_weight=0))
+    faces = random_faces()
+    shipped = load_classifier("default")
+    found = Checkpoint(learner.judged.eval(), shipped.card, "").logits(faces)
+    np.testing.assert_allclose(found, shipped.logits(faces), atol=1e-4)
+
+
+def test_a_file_whose_norms_are_folded_away_is_refused(earlier: Path, tmp_path: Path) -> None:
+    export(earlier, tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    model.graph.initializer[0].name = "onnx::Conv_1"
+    onnx.save(model, tmp_path / "folded.onnx")
+    with pytest.raises(WeightsError, match=r"folded\.onnx: its norms are folded away"):
+        build_learner(dataclasses.replace(SMALL, weights=str(tmp_path / "folded.onnx")))
+
+
+def random_faces() -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (5, 48, 48), np.uint8)
+
+
+def counters(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Of the batches that norms have seen; an exported file does not hold them."""
+    return {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
 
 
 def test_every_epoch_is_measured_at_its_size_and_the_best_is_of_the_last(data: Path, tmp_path: Path) -> None:

@@ -119,8 +119,11 @@ retrain-compact: .venv-test/.installed
 	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
 	    --weights runs/compact-7-mean/best.pt --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 2e-3 \
 	    --warmup-steps 100 --seed 14 --out runs/compact-8
-	.venv-test/bin/facedet average runs/compact-8 runs/compact-7-mean --share 0.5 -o runs/compact-mean/best.pt
-	.venv-test/bin/facedet export runs/compact-mean -o runs/compact.onnx
+	.venv-test/bin/facedet average runs/compact-8 runs/compact-7-mean --share 0.5 -o runs/compact-8-mean/best.pt
+	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
+	    --freeze none --weights runs/compact-8-mean/best.pt --start-share 0 --mosaic 0.1 --optimiser muon --precision bfloat16 --compile \
+	    --epochs 28 --lr 2e-3 --warmup-steps 100 --seed 22 --out runs/compact-9
+	.venv-test/bin/facedet export runs/compact-9 -o runs/compact.onnx
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

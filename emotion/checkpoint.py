@@ -19,7 +19,7 @@ from torch import nn
 
 from emotion.card import ModelCard
 from emotion.data.augment import VIEW
-from emotion.errors import ConfigError, WeightsError
+from emotion.errors import ConfigError, MissingExtra, WeightsError
 from emotion.models import MODELS
 from emotion.sizes import size_faults
 from emotion.views import mean_logits
@@ -131,12 +131,13 @@ def read_saved(path: Path) -> dict[str, Any]:
 
 def _read_exported(path: Path) -> dict[str, Any]:
     """A file of `emotion export` as a checkpoint: parameters and running statistics keep their names in the graph."""
-    import onnx
-
-    where = str(path)
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtra(f"{path}: reading it needs the onnx package: pip install 'crowdmood[train]'") from None
     try:
         model = onnx.load(path)
-        card = ModelCard.from_properties({entry.key: entry.value for entry in model.metadata_props}, where)
+        card = ModelCard.from_properties({entry.key: entry.value for entry in model.metadata_props}, str(path))
         values = {
             tensor.name.removesuffix(HALF_SUFFIX): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
             for tensor in model.graph.initializer

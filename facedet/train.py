@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ from facedet.run import Run, environment, plain
 CLIP_NORM = 10.0
 OPTIMISERS = ("adamw", "muon")
 PRECISIONS = ("float32", "bfloat16")
+COMPILERS = (os.environ.get("CXX", "g++"), "clang++", "cl")
 
 FROZEN: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -150,6 +153,8 @@ def train_compact(
             faults.append("start_share: expected weights to start from; random ones are worth nothing")
         if config.remember and initial is None:
             faults.append("remember: expected weights to start from; random ones have seen nothing")
+        if config.compiled and not any(map(shutil.which, COMPILERS)):
+            faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
         if faults:
             raise ConfigError(faults)
         learner, origin = Learner(config, initial), _origin(photos, initial)

@@ -16,10 +16,12 @@ class SeparableBlock(nn.Module):
         self.body = nn.Sequential(
             *_separable(c_in, c_out), nn.ReLU(inplace=True), *_separable(c_out, c_out), nn.MaxPool2d(3, 2, 1)
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, 2, bias=False), nn.BatchNorm2d(c_out))
+        self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        summed: torch.Tensor = self.body(x) + self.shortcut(x)
+        # Every second pixel, then the convolution, is a convolution of stride 2; but torch 2.14's own, from 8 channels in
+        # channels_last, ends the process in its backward pass on processors with AVX-512.
+        summed: torch.Tensor = self.body(x) + self.shortcut(x[:, :, ::2, ::2])
         return summed
 
 

@@ -252,7 +252,11 @@ def test_what_is_compiled_takes_the_steps(tmp_path: Path, monkeypatch: pytest.Mo
         return torch.nn.Sequential(network)
 
     monkeypatch.setattr(torch, "compile", stand_in)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     photos = [make_photo(tmp_path)]
+    with pytest.raises(facedet.ConfigError, match=r"compiled: no C\+\+ compiler here"):
+        train_compact(CompactConfig(compiled=True), photos, tmp_path / "none")
+    monkeypatch.setattr("shutil.which", lambda name: name)
     for name in (False, True):
         config = CompactConfig(epochs=2, batch_size=1, compiled=name, crop=CropRecipe(size=64))
         train_compact(config, photos, tmp_path / str(name))

@@ -19,7 +19,7 @@ class SeparableBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Every second pixel, then the convolution, is a convolution of stride 2; but torch 2.14's own, from 8 channels in
+        # Every second pixel, then the convolution, is a convolution of stride 2; torch 2.14's own, from 8 channels in
         # channels_last, ends the process in its backward pass on processors with AVX-512.
         summed: torch.Tensor = self.body(x) + self.shortcut(x[:, :, ::2, ::2])
         return summed

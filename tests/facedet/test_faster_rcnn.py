@@ -239,7 +239,8 @@ ABOUT = {
 }
 
 
-def test_detector_of_a_checkpoint(tmp_path: Path) -> None:
+def test_detector_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facedet.detectors.faster_rcnn.native_bfloat16", lambda device: False)  # as what is expected
     save_checkpoint(tmp_path / "m.pth", lively_model(), about=ABOUT)
     detector = load_detector(tmp_path / "m.pth", threads=1, min_score=0.3)
     assert detector.name == "faster_rcnn_r18_fpn"

@@ -93,36 +93,33 @@ retrain-emotion: .venv-test/.installed
 
 # DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
-COMPACT_GO_ON = --freeze stem --face-px 8 288 --ema-decay 0.998 --no-remember
+COMPACT_GO_ON = --face-px 8 288 --ema-decay 0.998 --no-remember
+COMPACT_ON_WIDER = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume \
+    $(COMPACT_GO_ON) --start-share 0 --mosaic 0.1 --warmup-steps 100
 retrain-compact: .venv-test/.installed
 	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" -a -n "$(WIDER_MORE)" \
 	    || { echo "expected DATATURKS=, MASKS=, WEBFACES= and WIDER_MORE=, see facedet/weights/compact.md" >&2; exit 2; }
 	$(COMPACT_TRAIN) --data "$(MASKS)" --weights none --epochs 18 --lr 2e-3 --out runs/compact-1
-	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --start-share 0 --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
-	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --freeze stem --start-share 0 --weights runs/compact-1/best.onnx --epochs 54 --lr 1.5e-3 --warmup-steps 300 --out runs/compact-2
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --freeze stem --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-2/best.onnx \
 	    --start-share 0 --epochs 12 --lr 1e-3 --warmup-steps 200 --seed 4 --out runs/compact-3
-	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-3/best.onnx \
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --freeze stem --data "$(WIDER_TRAIN)" --data "$(MASKS)" --weights runs/compact-3/best.onnx \
 	    --start-share 0 --augmentation strong --mosaic 0.3 --epochs 22 --lr 1.5e-3 --warmup-steps 200 --seed 5 --out runs/compact-4
 	.venv-test/bin/facedet audit "$(WEBFACES)" --detector runs/compact-4/best.onnx --confident 0.5 --unsure 0.3 \
 	    --propose "$(WEBFACES)/proposed.json"
-	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" \
+	$(COMPACT_TRAIN) $(COMPACT_GO_ON) --freeze stem --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" \
 	    --weights runs/compact-4/best.onnx --start-share 0.5 --augmentation strong --mosaic 0.3 --epochs 7 --lr 1.5e-3 \
 	    --warmup-steps 200 --seed 6 --out runs/compact-5
 	$(COMPACT_TRAIN) --data "$(WIDER_TRAIN)" --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" --data "$(WIDER_MORE)" \
 	    --data "$(DATATURKS)" --data "$(WEBFACES)/proposed.json" --data "$(MASKS)" --weights runs/compact-5/best.onnx --start-share 0 \
-	    --face-px 8 288 --ema-decay 0.998 --no-remember --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
+	    $(COMPACT_GO_ON) --freeze backbone --augmentation strong --mosaic 0.3 --epochs 8 --lr 2e-3 \
 	    --warmup-steps 200 --seed 10 --out runs/compact-6
-	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
-	    --weights runs/compact-6/best.onnx --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 1.5e-3 \
-	    --warmup-steps 100 --seed 13 --out runs/compact-7
+	$(COMPACT_ON_WIDER) --weights runs/compact-6/best.onnx --freeze stem --augmentation strong --epochs 20 --lr 1.5e-3 --seed 13 --out runs/compact-7
 	.venv-test/bin/facedet average runs/compact-7 runs/compact-6 --share 0.25 -o runs/compact-7-mean/best.pt
-	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
-	    --weights runs/compact-7-mean/best.pt --start-share 0 --augmentation strong --mosaic 0.1 --epochs 20 --lr 2e-3 \
-	    --warmup-steps 100 --seed 14 --out runs/compact-8
+	$(COMPACT_ON_WIDER) --weights runs/compact-7-mean/best.pt --freeze stem --augmentation strong --epochs 20 --lr 2e-3 --seed 14 --out runs/compact-8
 	.venv-test/bin/facedet average runs/compact-8 runs/compact-7-mean --share 0.5 -o runs/compact-8-mean/best.pt
-	.venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume $(COMPACT_GO_ON) \
-	    --freeze none --weights runs/compact-8-mean/best.pt --start-share 0 --mosaic 0.1 --optimiser muon --precision bfloat16 --compile \
-	    --epochs 28 --lr 2e-3 --warmup-steps 100 --seed 22 --out runs/compact-9
+	$(COMPACT_ON_WIDER) --weights runs/compact-8-mean/best.pt --freeze none --epochs 28 --lr 2e-3 --optimiser muon --precision bfloat16 --compile \
+	    --seed 22 --out runs/compact-9
 	.venv-test/bin/facedet export runs/compact-9 -o runs/compact.onnx
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \

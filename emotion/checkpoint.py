@@ -87,7 +87,7 @@ def resized(checkpoint: Checkpoint, input_size: int) -> Checkpoint:
 def checkpoint_path(run_or_file: str | Path) -> Path:
     """`best.pt` of a run folder, a .pt or .onnx file itself, or BUNDLED. Raises WeightsError when there is none."""
     path = Path(run_or_file)
-    if str(run_or_file) == BUNDLED and not path.exists():
+    if str(run_or_file) == BUNDLED:
         return Path(__file__).parent / "weights" / "default.onnx"
     found = path / "best.pt" if path.is_dir() else path
     if not found.is_file():
@@ -137,16 +137,14 @@ def _read_exported(path: Path) -> dict[str, Any]:
         raise MissingExtra(f"{path}: reading it needs the onnx package: pip install 'crowdmood[train]'") from None
     try:
         model = onnx.load(path)
-        card = ModelCard.from_properties({entry.key: entry.value for entry in model.metadata_props}, str(path))
         values = {
             tensor.name.removesuffix(HALF_SUFFIX): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
             for tensor in model.graph.initializer
         }
-    except WeightsError:
-        raise
     except Exception as error:  # what protobuf raises for damaged files has no common class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged or no ONNX file: expected one of `emotion export` ({reason})") from None
+    card = ModelCard.from_properties({entry.key: entry.value for entry in model.metadata_props}, str(path))
     for node in model.graph.node:  # equal tensors share one
         if node.op_type == "Identity" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]

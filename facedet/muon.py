@@ -17,10 +17,16 @@ AS_ADAM = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of convolutions without groups, as matrices [outputs, inputs * kernel]. Rates are AdamW's."""
+    """For weights of convolutions without groups, as matrices [outputs, inputs * kernel]. Rates are AdamW's.
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, *, weight_decay: float = 0.0) -> None:
+    precision: what directions are computed in.
+    """
+
+    def __init__(
+        self, weights: Iterable[Tensor], lr: float, *, weight_decay: float = 0.0, precision: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
+        self._precision = precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -34,11 +40,11 @@ class Muon(torch.optim.Optimizer):
                 ahead = weight.grad.lerp(momentum, MOMENTUM).flatten(1)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 step = group["lr"] * AS_ADAM * max(ahead.shape) ** 0.5
-                weight.add_(orthogonal(ahead).view_as(weight), alpha=-step)
+                weight.add_(orthogonal(ahead.to(self._precision)).view_as(weight), alpha=-step)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """float32 [M, N]: the same singular vectors with all singular values near 1, by Newton and Schulz's iteration."""
+    """Floats [M, N]: the same singular vectors with all singular values near 1, by Newton and Schulz's iteration."""
     a, b, c = NEWTON_SCHULZ
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / wide.norm().clamp(min=1e-7)

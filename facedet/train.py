@@ -314,7 +314,8 @@ def optimisers(model: nn.Module, config: CompactConfig) -> list[torch.optim.Opti
     rest = [{**group, "params": [p for p in group["params"] if id(p) not in taken]} for group in groups]
     chosen: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=config.lr)]
     if matrices:
-        chosen.append(Muon(matrices, lr=config.lr, weight_decay=config.weight_decay))
+        precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+        chosen.append(Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, precision=precision))
     return chosen
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,13 +35,51 @@ REVIVED_SCALE, REVIVED_SHIFT = 0.1, 0.02
 PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
 
 
-def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-    )
+    convolution = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True))
+
+
+class DepthWiseConv(nn.Conv2d):
+    """Convolution of each channel for itself.
+
+    Compiled, the gradients of its few weights are sums of shifted products, which torch.compile makes one loop of: a
+    tenth of what oneDNN takes for them in bfloat16, which was a quarter of a training step.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            out: torch.Tensor = _DepthWise.apply(x, self.weight)
+            return out
+        return super().forward(x)
+
+
+class _DepthWise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, weight = ctx.saved_tensors
+        kernel = weight.shape[-1]
+        grad_x = F.conv2d(grad, weight.to(grad.dtype).flip(2, 3), padding=kernel // 2, groups=len(weight))
+        height, width = grad.shape[2:]
+        around = F.pad(x, [kernel // 2] * 4).permute(0, 2, 3, 1).float()
+        last = grad.permute(0, 2, 3, 1).float()
+        shifts = [around[:, i : i + height, j : j + width] for i in range(kernel) for j in range(kernel)]
+        sums = torch.stack([(shifted * last).sum((0, 1, 2)) for shifted in shifts], 1)
+        return grad_x, sums.view_as(weight)
+
+
+def depth_wise(channels: int) -> nn.Sequential:
+    """5x5 depth-wise convolution, batch norm, ReLU."""
+    return nn.Sequential(DepthWiseConv(channels, 5), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class Residual(nn.Module):
@@ -63,7 +102,7 @@ def bottleneck(channels: int) -> Residual:
 
 def refinement(channels: int) -> Residual:
     """x + conv1x1(conv5x5(x)), the wide one depth-wise."""
-    return Residual(conv(channels, channels, kernel=5, groups=channels), conv(channels, channels, kernel=1))
+    return Residual(depth_wise(channels), conv(channels, channels, kernel=1))
 
 
 class Head(nn.Module):
@@ -71,9 +110,7 @@ class Head(nn.Module):
 
     def __init__(self, channels: int, prior: float = 0.01) -> None:
         super().__init__()
-        self.tower = nn.Sequential(
-            conv(channels, channels, kernel=5, groups=channels), conv(channels, channels, kernel=1)
-        )
+        self.tower = nn.Sequential(depth_wise(channels), conv(channels, channels, kernel=1))
         self.out = nn.Conv2d(channels, 5, 1)
         nn.init.normal_(self.out.weight, std=0.01)
         self.out.bias = nn.Parameter(torch.tensor([-math.log((1 - prior) / prior), 0.0, 0.0, 0.0, 0.0]))

@@ -15,7 +15,7 @@ from facedet.data.coco import Photo
 from facedet.detectors.compact import TILE_PX, CompactDetector, batches_of, load_compact, passes_of
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
-from facedet.models.compact import compact
+from facedet.models.compact import DepthWiseConv, compact
 
 
 def make_photo(folder: Path, name: str = "a.png", size: int = 160, faces: int = 2) -> Photo:
@@ -50,6 +50,21 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_network_gives_a_score_and_a_box_per_grid_point() -> None:
     output = compact().eval()(torch.zeros(2, 3, 64, 96))
     assert output.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 5)
+
+
+def test_a_compiled_depth_wise_convolution_has_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    layer, x = DepthWiseConv(6, 5), torch.randn(2, 6, 9, 11, requires_grad=True)
+    results = []
+    for convolve in (layer, torch.compile(layer, backend="eager", fullgraph=True)):
+        out = convolve(x)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        assert layer.weight.grad is not None
+        assert x.grad is not None
+        results.append((out.detach(), layer.weight.grad.clone(), x.grad.clone()))
+        layer.weight.grad, x.grad = None, None
+    for plain, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, plain)
 
 
 def test_assignment_gives_each_face_at_least_one_point_near_it() -> None:

@@ -127,16 +127,17 @@ class RoIHeads(nn.Module):
 def pool_regions(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
     """ROIAlign (aligned, adaptive sampling) of each box from the level that fits its size: [R, C, 7, 7].
 
-    pyramid: p2 to p5, each [N, C, H / stride, W / stride] (further levels are not read). boxes: [R_i, 4] per image.
+    pyramid: p2 to p5, each [N, C, H / stride, W / stride] (further levels are not read). boxes: float32 [R_i, 4] per
+    image. The result is float32, as are the boxes on their way: bfloat16 would round them to 2 px beyond pixel 256.
     """
     flat = torch.cat(list(boxes))
     image = torch.cat([b.new_full((len(b), 1), float(index)) for index, b in enumerate(boxes)])
-    rois = torch.cat((image, flat), dim=1).to(pyramid[0].dtype)
+    rois = torch.cat((image, flat), dim=1)
     size = torch.sqrt(box_area(flat))
     level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE_PX + 1e-8)).clamp(2, 5).to(torch.int64)
-    pooled = pyramid[0].new_zeros((len(flat), pyramid[0].shape[1], POOL_SIZE, POOL_SIZE))
+    pooled = flat.new_zeros((len(flat), pyramid[0].shape[1], POOL_SIZE, POOL_SIZE))
     for index, feature in enumerate(pyramid[:4]):
         rows = torch.nonzero(level == index + 2).squeeze(1)
-        regions = roi_align(feature, rois[rows], POOL_SIZE, spatial_scale=1 / (4 << index), aligned=True)
+        regions = roi_align(feature.float(), rois[rows], POOL_SIZE, spatial_scale=1 / (4 << index), aligned=True)
         pooled = pooled.index_put((rows,), regions)
     return pooled

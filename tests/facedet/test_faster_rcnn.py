@@ -145,6 +145,16 @@ def test_regions_are_read_from_the_level_of_their_size(side: int, level: int) ->
     assert pool_regions(pyramid, [box[:0]]).shape == (0, 1, 7, 7)
 
 
+def test_regions_of_bfloat16_features_are_read_from_where_their_boxes_are() -> None:
+    across = torch.arange(200, dtype=torch.float32).expand(1, 1, 8, 200)
+    pyramid = [across, *[torch.zeros(1, 1, 8, 200)] * 3]
+    box = torch.tensor([[701.0, 4.0, 729.0, 28.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = pool_regions([level.bfloat16() for level in pyramid], [box])
+    assert torch.allclose(pooled, pool_regions(pyramid, [box]), atol=0.05)
+    assert pooled.mean().item() == pytest.approx((701 + 729) / 2 / 4 - 0.5, abs=0.05)
+
+
 def test_training_gives_four_losses_and_gradients_where_they_belong() -> None:
     torch.manual_seed(0)
     model = faster_rcnn_r18_fpn(freeze_at=2).train()

@@ -21,9 +21,9 @@ def test_four_photos_are_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.set_num_threads(2)
     photos = drawn_dataset(tmp_path / "data", photos=4, cells=1)
     config = FasterRCNNConfig(
-        model="faster_rcnn_r18_fpn", weights="none", steps=120, batch_size=4, lr=0.02, warmup_steps=20,
+        model="faster_rcnn_r18_fpn", weights="none", steps=80, batch_size=4, lr=0.02, warmup_steps=20,
         short_px=(SIDE_PX,), long_px=SIDE_PX, test_short_px=SIDE_PX, test_long_px=SIDE_PX,
-        flip=0, light=0, eval_every=120, log_every=25,
+        flip=0, light=0, precision="float32", eval_every=80, log_every=25,
     )  # fmt: skip
     lines: list[dict[str, float]] = []
     best = train(config, photos, photos, tmp_path / "run", report=lines.append)

@@ -96,6 +96,7 @@ COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRA
 COMPACT_GO_ON = --face-px 8 288 --ema-decay 0.998 --no-remember
 COMPACT_ON_WIDER = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume \
     $(COMPACT_GO_ON) --start-share 0 --mosaic 0.1 --warmup-steps 100
+COMPACT_BY_MUON = $(COMPACT_ON_WIDER) --freeze none --optimiser muon --precision bfloat16 --compile
 retrain-compact: .venv-test/.installed
 	@test -n "$(DATATURKS)" -a -n "$(MASKS)" -a -n "$(WEBFACES)" -a -n "$(WIDER_MORE)" \
 	    || { echo "expected DATATURKS=, MASKS=, WEBFACES= and WIDER_MORE=, see facedet/weights/compact.md" >&2; exit 2; }
@@ -118,9 +119,9 @@ retrain-compact: .venv-test/.installed
 	.venv-test/bin/facedet average runs/compact-7 runs/compact-6 --share 0.25 -o runs/compact-7-mean/best.pt
 	$(COMPACT_ON_WIDER) --weights runs/compact-7-mean/best.pt --freeze stem --augmentation strong --epochs 20 --lr 2e-3 --seed 14 --out runs/compact-8
 	.venv-test/bin/facedet average runs/compact-8 runs/compact-7-mean --share 0.5 -o runs/compact-8-mean/best.pt
-	$(COMPACT_ON_WIDER) --weights runs/compact-8-mean/best.pt --freeze none --epochs 28 --lr 2e-3 --optimiser muon --precision bfloat16 --compile \
-	    --seed 22 --out runs/compact-9
-	.venv-test/bin/facedet export runs/compact-9 -o runs/compact.onnx
+	$(COMPACT_BY_MUON) --weights runs/compact-8-mean/best.pt --epochs 28 --lr 2e-3 --seed 22 --out runs/compact-9
+	$(COMPACT_BY_MUON) --weights runs/compact-9/best.onnx --epochs 46 --lr 3e-3 --seed 23 --out runs/compact-10
+	.venv-test/bin/facedet export runs/compact-10 -o runs/compact.onnx
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

@@ -22,9 +22,9 @@ STRIDES = (8, 16, 32)
 STAGES = ("stem", "stage8", "stage16", "stage32")
 """Names of the backbone's parts, bottom up."""
 WIDTHS = (16, 32, 64, 128, 128)
-DEPTHS = (1, 3, 4)
+DEPTHS = (1, 3, 6)
 """Bottlenecks per stage."""
-REFINEMENTS = (1, 2, 2)
+REFINEMENTS = (1, 4, 4)
 """Refinements per level of the pyramid."""
 FIRST_SCALE = 0.05
 """What a residual block's last norm starts with: a block added to a trained network hardly changes what passes."""

@@ -121,7 +121,8 @@ retrain-compact: .venv-test/.installed
 	.venv-test/bin/facedet average runs/compact-8 runs/compact-7-mean --share 0.5 -o runs/compact-8-mean/best.pt
 	$(COMPACT_BY_MUON) --weights runs/compact-8-mean/best.pt --epochs 28 --lr 2e-3 --seed 22 --out runs/compact-9
 	$(COMPACT_BY_MUON) --weights runs/compact-9/best.onnx --epochs 46 --lr 3e-3 --seed 23 --out runs/compact-10
-	.venv-test/bin/facedet export runs/compact-10 -o runs/compact.onnx
+	$(COMPACT_BY_MUON) --weights runs/compact-10/best.onnx --size 448 --batch-size 8 --face-px 8 400 --epochs 26 --lr 2e-3 --seed 24 --out runs/compact-11
+	.venv-test/bin/facedet export runs/compact-11 -o runs/compact.onnx
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

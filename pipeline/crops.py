@@ -43,7 +43,7 @@ class CropRule:
 
 CROP_RULES: dict[str, CropRule] = {
     "haar": CropRule(side="mean", scale=1.0, shift_y=0.0),
-    "compact": CropRule(side="mean", scale=1.0, shift_y=0.02),
+    "compact": CropRule(side="mean", scale=1.05, shift_y=0.0),
     "faster_rcnn": CropRule(side="width", scale=0.95, shift_y=0.0),
 }
 """By how a detector's name begins; the longest match counts. faster_rcnn's fits Dataturks, whose boxes are tall."""

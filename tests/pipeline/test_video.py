@@ -46,7 +46,7 @@ def make_video(path: Path, frames: int = 20, *, fps: float = 10.0, flicker: bool
     for i in range(frames):
         frame = np.full((120, 200, 3), 20, np.uint8)
         frame[10:50, 10 + 2 * i : 50 + 2 * i] = 130
-        frame[60:100, 100:140] = 120 if flicker and i == 10 else 240
+        frame[60:100, 100:140] = 120 if flicker and i == 10 else 255
         writer.write(frame)
     writer.release()
     return path

@@ -88,6 +88,13 @@ def train(
             "background. Default yes, from none no."
         ),
     ] = None,
+    fit_boxes: Annotated[
+        bool | None,
+        typer.Option(
+            help="compact: begin with the start weights' boxes made as wide and tall as the labels are. "
+            "Default yes, from none no."
+        ),
+    ] = None,
     optimiser: Annotated[str | None, typer.Option(help="compact: adamw (default) or muon.")] = None,
     compiled: Annotated[
         bool | None,
@@ -140,7 +147,7 @@ def train(
     of_compact = {
         "epochs": epochs, "size": size, "face_px": face_px, "mosaic": mosaic, "augmentation": augmentation,
         "ema_decay": ema_decay, "freeze": freeze, "start_share": start_share, "remember": remember,
-        "optimiser": optimiser, "compiled": compiled,
+        "fit_boxes": fit_boxes, "optimiser": optimiser, "compiled": compiled,
     }  # fmt: skip
     of_faster_rcnn = {
         "engine": engine, "preset": preset, "norm": norm, "freeze_at": freeze_at, "steps": steps,

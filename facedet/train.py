@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facedet.box_fit import BoxFit, fit_box_sizes
 from facedet.checkpoint import load_whole, save_whole
 from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo
@@ -55,6 +56,7 @@ class CompactConfig:
     fine-tuning of zero-shot models): the more, the less is forgotten, and learnt.
     remember: where no face is labelled, what the start weights see stays right instead of becoming background: small
     sets leave faces out, and show little of what a detector has to know.
+    fit_boxes: begin with the start weights' boxes made as wide and tall as the photos' labels are (facedet/box_fit.py).
     optimiser: adamw; or muon, for the convolutions without groups, and AdamW for the rest: of the same crops it learns
     more, for up to a tenth more time. precision: of the multiplications. compiled: by torch.compile, which needs a C++
     compiler and a minute; with bfloat16 the network then takes 0.56 of its time on a processor with AVX-512 BF16.
@@ -70,6 +72,7 @@ class CompactConfig:
     freeze: str = "none"
     start_share: float = 0.0
     remember: bool = False
+    fit_boxes: bool = False
     optimiser: str = "adamw"
     precision: str = "float32"
     compiled: bool = False
@@ -121,7 +124,7 @@ def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> C
     epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
     return CompactConfig(
         epochs=epochs, batch_size=batch_size, lr=1e-3, warmup_steps=50, ema_decay=0.99, freeze="backbone",
-        start_share=0.5, remember=True,
+        start_share=0.5, remember=True, fit_boxes=True,
     )  # fmt: skip
 
 
@@ -153,11 +156,19 @@ def train_compact(
             faults.append("start_share: expected weights to start from; random ones are worth nothing")
         if config.remember and initial is None:
             faults.append("remember: expected weights to start from; random ones have seen nothing")
+        if config.fit_boxes and initial is None:
+            faults.append("fit_boxes: expected weights to start from; random ones find no face")
         if config.compiled and not any(map(shutil.which, COMPILERS)):
             faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
         if faults:
             raise ConfigError(faults)
-        learner, origin = Learner(config, initial), _origin(photos, initial)
+        origin, cache = _origin(photos, initial), PhotoCache()
+        box_fits: list[BoxFit] = []
+        if config.fit_boxes and initial is not None:
+            initial, box_fits = fit_box_sizes(initial, photos, cache.read)
+        for fit in box_fits:
+            report({"boxes_of_stride": fit.stride, "labels": fit.faces, "wider": fit.wider, "taller": fit.taller})
+        learner = Learner(config, initial)
         state = {"epoch": 0, "best": -1.0}
         if run.last.exists():
             try:
@@ -167,7 +178,6 @@ def train_compact(
                 state = learner.restore(saved)
             except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
-        cache = PhotoCache()
         steps = max(len(photos) // config.batch_size, 1)
         run.begin(int(state["epoch"]) * steps)
         for epoch in range(int(state["epoch"]), config.epochs):
@@ -189,7 +199,10 @@ def train_compact(
             # Of equal ones the later; an epoch that was not measured is the best one only as long as none was.
             score = metrics.get("AP50", -1.0)
             if score >= state["best"]:
-                about = {"model": "compact", "config": plain(config), "metrics": line, **environment()}
+                about = {
+                    "model": "compact", "config": plain(config), "box_fits": [asdict(fit) for fit in box_fits],
+                    "metrics": line, **environment(),
+                }  # fmt: skip
                 save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
             save_whole({**learner.state(), "state": state, "origin": origin}, run.last)

@@ -71,13 +71,14 @@ def test_photos_without_a_face_measure_nothing(prepared: Path, tmp_path: Path) -
     assert "AP50" not in metrics
 
 
-def test_fine_tuning_remembers_unless_it_is_told_to_believe_the_labels(prepared: Path, tmp_path: Path) -> None:
+def test_fine_tuning_remembers_and_fits_boxes_unless_it_is_told_otherwise(prepared: Path, tmp_path: Path) -> None:
     words = ["train", "--model", "compact", "--data", str(prepared), "--size", "64", "--epochs", "1"]
-    for more, expected in (([], True), (["--no-remember"], False)):
-        out = tmp_path / str(expected)
+    for more, expected in (([], [True, True]), (["--no-remember", "--no-fit-boxes"], [False, False])):
+        out = tmp_path / str(len(more))
         result = CliRunner().invoke(app, [*words, "--out", str(out), *more])
         assert result.exit_code == 0, result.output
-        assert json.loads((out / "config.json").read_text())["remember"] is expected
+        config = json.loads((out / "config.json").read_text())
+        assert [config["remember"], config["fit_boxes"]] == expected
 
 
 @pytest.mark.parametrize(("freeze", "still"), [("stem", ("stem.",)), ("backbone", ("stem.", "stage"))])

@@ -144,6 +144,7 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
         freeze="all",
         start_share=1,
         remember=True,
+        fit_boxes=True,
         optimiser="sgd",
         precision="float16",
         crop=CropRecipe(size=50, face_px=(9, 5), mosaic=2, turn=-1),
@@ -154,7 +155,7 @@ def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> N
     assert faults == [
         "epochs 0", "lr -1", "freeze 'all'", "start_share 1", "optimiser 'sgd'", "precision 'float16'",
         "crop size 50", "face_px 9 to 5", "mosaic 2", "turn -1", "no photos to train on", "freeze", "start_share",
-        "remember",
+        "remember", "fit_boxes",
     ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from facedet.box_fit import BoxFit, fit_box_sizes
 from facedet.checkpoint import load_whole, save_whole
 from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
-from facedet.data.coco import Photo
+from facedet.data.coco import Photo, fingerprint
 from facedet.errors import ConfigError, TrainingDiverged, WeightsError
 from facedet.losses import Targets, compact_losses
 from facedet.models.compact import STAGES, compact, mixed, revived
@@ -146,7 +146,8 @@ def train_compact(
     epoch.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
-    with Run(out, config, last="last.pt", best="best.pt") as run:
+    origin = {"data": fingerprint(photos), "weights": _fingerprint(initial)}
+    with Run(out, config, last="last.pt", best="best.pt", origin=origin) as run:
         faults = config.faults() + run.faults(resume=resume)
         if len(photos) == 0:
             faults.append("no photos to train on")
@@ -162,7 +163,7 @@ def train_compact(
             faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
         if faults:
             raise ConfigError(faults)
-        origin, cache = _origin(photos, initial), PhotoCache()
+        cache = PhotoCache()
         box_fits: list[BoxFit] = []
         if config.fit_boxes and initial is not None:
             initial, box_fits = fit_box_sizes(initial, photos, cache.read)
@@ -172,10 +173,7 @@ def train_compact(
         state = {"epoch": 0, "best": -1.0}
         if run.last.exists():
             try:
-                saved = load_whole(run.last)
-                if faults := _other_origin(saved.get("origin", origin), origin, out):
-                    raise ConfigError(faults)
-                state = learner.restore(saved)
+                state = learner.restore(load_whole(run.last))
             except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
         steps = max(len(photos) // config.batch_size, 1)
@@ -205,27 +203,19 @@ def train_compact(
                 }  # fmt: skip
                 save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
-            save_whole({**learner.state(), "state": state, "origin": origin}, run.last)
+            save_whole({**learner.state(), "state": state}, run.last)
             report(line)
     return run.best
 
 
-def _origin(photos: Sequence[Photo], initial: Mapping[str, Tensor] | None) -> dict[str, str]:
-    """Digests of the weights that a run starts from, and of its photos' names and boxes, by their options."""
-    weights, data = hashlib.sha256(), hashlib.sha256()
-    for name, value in sorted((initial or {}).items()):
-        weights.update(name.encode() + value.numpy().tobytes())
-    for photo in photos:
-        data.update(photo.name.encode() + photo.boxes_xyxy.tobytes() + photo.ignore.tobytes())
-    return {"weights": weights.hexdigest(), "data": data.hexdigest()}
-
-
-def _other_origin(before: Mapping[str, str], now: Mapping[str, str], out: Path) -> list[str]:
-    return [
-        f"--{name}: not what the run in {out} began with, and it resumes only with the same"
-        for name in now
-        if before[name] != now[name]
-    ]
+def _fingerprint(initial: Mapping[str, Tensor] | None) -> str:
+    """What tells the weights that a run starts from, from others."""
+    if initial is None:
+        return "none"
+    digest = hashlib.sha256()
+    for name, value in sorted(initial.items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return f"sha256 {digest.hexdigest()[:12]}"
 
 
 def _batches_of(epoch: int, photos: Sequence[Photo], config: CompactConfig, cache: PhotoCache) -> Iterator[list[Crop]]:

@@ -98,6 +98,15 @@ class FaceDataset:
         return replace(self, photos=tuple(photo.ignoring_small(min_face_px) for photo in self.photos))
 
 
+def fingerprint(photos: Sequence[Photo]) -> str:
+    """What tells photos, by their names, sizes and boxes, from others."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.name} {photo.width}x{photo.height}".encode())
+        digest.update(photo.boxes_xyxy.tobytes() + photo.ignore.tobytes())
+    return f"{len(photos)} photos, sha256 {digest.hexdigest()[:12]}"
+
+
 def split_of(name: str, *, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:
     """The split of a photo, from a hash of its name alone: photos added later move none of the others.
 

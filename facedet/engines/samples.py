@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facedet.data.augment import CropRecipe, PhotoCache, random_crop
-from facedet.data.coco import FaceDataset, Photo
+from facedet.data.coco import FaceDataset, Photo, fingerprint
 from facedet.detectors.faster_rcnn import network_size_wh, resized
 from facedet.engines.config import FasterRCNNConfig
 
@@ -33,15 +32,7 @@ def data_faults(data: FaceDataset, val: FaceDataset | None) -> list[str]:
 
 def origin(data: FaceDataset, val: FaceDataset | None) -> dict[str, str]:
     """What tells the photos of a run, their names, sizes and boxes, from others, by their options."""
-    return {"data": _fingerprint(data.photos), "val": _fingerprint(val.photos if val else ())}
-
-
-def _fingerprint(photos: Sequence[Photo]) -> str:
-    digest = hashlib.sha256()
-    for photo in photos:
-        digest.update(f"{photo.name} {photo.width}x{photo.height}".encode())
-        digest.update(photo.boxes_xyxy.tobytes() + photo.ignore.tobytes())
-    return f"{len(photos)} photos, sha256 {digest.hexdigest()[:12]}"
+    return {"data": fingerprint(data.photos), "val": fingerprint(val.photos if val else ())}
 
 
 @dataclass(frozen=True)

@@ -187,9 +187,9 @@ def test_a_run_resumes_only_with_its_own_photos_and_start_weights(tmp_path: Path
     first = {name: value.clone() for name, value in compact().state_dict().items()}
     other = {name: value + 1 if value.is_floating_point() else value for name, value in first.items()}
     train_compact(config, photos, tmp_path / "run", initial=first)
-    with pytest.raises(facedet.ConfigError, match=r"--weights: not what the run in .*run began with"):
+    with pytest.raises(facedet.ConfigError, match=r"weights 'sha256 .*': the run in .*run has 'sha256 .*, and resumes"):
         train_compact(config, photos, tmp_path / "run", initial=other, resume=True)
-    with pytest.raises(facedet.ConfigError, match=r"--data: not what the run in"):
+    with pytest.raises(facedet.ConfigError, match=r"data '2 photos, .*': the run in .*run has '1 photos, "):
         train_compact(config, photos * 2, tmp_path / "run", initial=first, resume=True)
 
 

@@ -93,7 +93,7 @@ retrain-emotion: .venv-test/.installed
 
 # DATATURKS, MASKS, WEBFACES and WIDER_MORE: folders that `facedet prepare` has written; the commands are in facedet/weights/compact.md.
 COMPACT_TRAIN = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(DATATURKS)" --eval-every 0 --resume
-COMPACT_GO_ON = --face-px 8 288 --ema-decay 0.998 --no-remember
+COMPACT_GO_ON = --face-px 8 288 --ema-decay 0.998 --no-remember --no-fit-boxes
 COMPACT_ON_WIDER = .venv-test/bin/facedet train --model compact --data "$(WIDER_TRAIN)" --data "$(WIDER_MORE)" --eval-every 0 --resume \
     $(COMPACT_GO_ON) --start-share 0 --mosaic 0.1 --warmup-steps 100
 COMPACT_BY_MUON = $(COMPACT_ON_WIDER) --freeze none --optimiser muon --precision bfloat16 --compile

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotion.config import TrainConfig
-from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_any, warn_of_count
+from emotion.data import FerSplit, load_training
 from emotion.errors import ConfigError
 from emotion.evaluate import binary_figures
 from emotion.files import write_whole
@@ -44,14 +44,7 @@ def fit_baseline(config: TrainConfig, data: Path, out: Path | None = None) -> Ba
     """
     if faults := _faults(config, out):
         raise ConfigError(faults)
-    train, public, private = (
-        load_fer2013(data, "train"),
-        load_fer2013(data, "public"),
-        load_split_if_any(data, "private"),
-    )
-    warn_of_count("train", train)
-    warn_of_count("public", public)
-    train, _ = drop_duplicates(train, public, *([] if private is None else [private]))
+    train, public, _ = load_training(data)
     train, public = of_classes(train, config.classes), of_classes(public, config.classes)
     started = time.perf_counter()
     estimator = BASELINES[config.model](len(config.classes))

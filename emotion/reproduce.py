@@ -23,7 +23,7 @@ from emotion.run import Run, TrainState
 
 FOUR_CLASSES = ("happy", "sad", "surprise", "neutral")
 """What the projects with a four-class set told apart."""
-SMALL = ("knn", "mlp", "simple_cnn", "cnn1", "cnn2", "mini_xception")
+SMALL = ("knn", "mlp", "simple_cnn", "cnn1", "cnn2", "cnn6", "mini_xception")
 """What a two-core machine trains fully; the ImageNet networks need their weights and a graphics card."""
 
 
@@ -221,5 +221,6 @@ def _difference(published: str, accuracy: float) -> str:
     """In points, where both figures are of seven classes of FER-2013; binary and four-class figures are not."""
     if "classes" in published or "binary" in published:
         return "not comparable"
+    split = ", of another split" if "(test)" in published else ""
     points = round(100 * accuracy - float(published.partition(" %")[0]), 1)
-    return f"{points + 0.0:+.1f} points"  # + 0.0 turns -0.0 into 0.0
+    return f"{points + 0.0:+.1f} points{split}"  # + 0.0 turns -0.0 into 0.0

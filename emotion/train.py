@@ -25,7 +25,7 @@ from emotion.calibration import log_loss
 from emotion.card import ModelCard
 from emotion.checkpoint import Checkpoint
 from emotion.config import TrainConfig
-from emotion.data import FerSplit, drop_duplicates, load_fer2013, load_split_if_any, warn_of_count
+from emotion.data import FerSplit, load_training
 from emotion.distributed import Team, join_team
 from emotion.errors import ConfigError, DataError, TrainingDiverged
 from emotion.learner import Learner, build_learner, resolve_precision
@@ -97,16 +97,8 @@ class Splits:
 
 
 def load_splits(config: TrainConfig, data: Path, ferplus: Path | None) -> Splits:
-    """Training without the images that also occur in the other splits; PublicTest. Raises DataError.
-
-    Warns of a split that has not the official number of images.
-    """
-    whole, public = load_fer2013(data, "train"), load_fer2013(data, "public")
-    warn_of_count("train", whole)
-    warn_of_count("public", public)
-    private = load_split_if_any(data, "private")
-    held_out = [public] if private is None else [public, private]
-    split, dropped = drop_duplicates(whole, *held_out)
+    """What `config` learns of the data, and PublicTest. Raises DataError; warnings as in `load_training`."""
+    split, public, dropped = load_training(data)
     learned = training_set(split, config, ferplus)
     if len(learned) < config.batch_size:
         raise DataError(f"{data}: {len(learned)} images to train on, fewer than one batch of {config.batch_size}")

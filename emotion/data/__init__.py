@@ -6,7 +6,7 @@ from emotion.data.fer2013 import (
     drop_duplicates,
     load_fer2013,
     load_split_if_any,
-    warn_of_count,
+    load_training,
 )
 from emotion.data.ferplus import FERPLUS_CLASSES, ferplus_majority, load_ferplus_votes
 
@@ -19,5 +19,5 @@ __all__ = [
     "load_fer2013",
     "load_ferplus_votes",
     "load_split_if_any",
-    "warn_of_count",
+    "load_training",
 ]

@@ -116,6 +116,28 @@ def drop_duplicates(train: FerSplit, *held_out: FerSplit) -> tuple[FerSplit, int
     return train.subset(keep), int((~keep).sum())
 
 
+def load_training(path: str | Path) -> tuple[FerSplit, FerSplit, int]:
+    """Training without the images that also occur in PublicTest or PrivateTest, PublicTest, and how many were dropped.
+
+    Logs a warning for a split that has not the official number of images, and for data without PrivateTest. Raises
+    DataError.
+    """
+    train, public, private = (
+        load_fer2013(path, "train"),
+        load_fer2013(path, "public"),
+        load_split_if_any(path, "private"),
+    )
+    warn_of_count("train", train)
+    warn_of_count("public", public)
+    if private is None:
+        logging.getLogger(__name__).warning(
+            "note: %s has no PrivateTest: what Training shares with it, some 280 images of the whole set, is learnt",
+            path,
+        )
+    kept, dropped = drop_duplicates(train, public, *([] if private is None else [private]))
+    return kept, public, dropped
+
+
 def _rows_of_csv(path: Path, usage: str) -> Iterator[tuple[str, int, npt.NDArray[np.uint8]]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)

@@ -105,7 +105,7 @@ def find_faces(
     *,
     min_side_px: float = 1.0,
 ) -> list[Faces]:
-    """One forward pass in evaluation mode, boxes in pixels of the images as given.
+    """One forward pass in evaluation mode, boxes in pixels of the images as given. Class 0 is faces.
 
     size_wh: (width, height) of an image -> the size at which it enters the network.
     """
@@ -114,8 +114,9 @@ def find_faces(
     for image, found, given in zip(images, model.detect(inputs), inputs, strict=True):
         height, width = image.shape[:2]
         stretch = np.array([width / given.shape[2], height / given.shape[1]] * 2, np.float32)
-        boxes = found.boxes.float().cpu().numpy() * stretch
-        scores = found.scores.float().cpu().numpy()
+        is_face = found.labels == 0
+        boxes = found.boxes[is_face].float().cpu().numpy() * stretch
+        scores = found.scores[is_face].float().cpu().numpy()
         faces.append(Faces.from_raw(boxes, scores, (width, height), min_side_px=min_side_px))
     return faces
 

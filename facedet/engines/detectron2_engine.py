@@ -59,6 +59,8 @@ def train(
     run = Run(out, config, last="last_checkpoint", best="model_best.pth", origin=origin(data, val))
     faults = config.faults() + data_faults(data, val) + run.faults(resume=resume)
     faults += [] if resume else config.start_faults()
+    if config.precision not in ("auto", "float32") and not torch.cuda.is_available():
+        faults.append(f"precision {config.precision!r}: the detectron2 engine has float32 alone on a processor")
     if config.model not in ZOO_CONFIGS:
         faults.append(f"model {config.model}: the detectron2 engine has {', '.join(ZOO_CONFIGS)}")
     if asked_size() > 1:
@@ -103,6 +105,9 @@ def train(
                 save_checkpoint(run.best, self.trainer.model, about=_about(config, steps, metrics))
             report({"step": steps, **metrics})
 
+    if run.last.exists():
+        # Refused here, before Detectron2, whose own reader would run a pickle.
+        read_checkpoint(out / run.last.read_text(encoding="utf-8").strip())
     weights = "" if run.last.exists() else _weights(config)
     run.write_settings()
     _register(TRAIN, data)

@@ -182,7 +182,7 @@ def faster_rcnn_compact_fpn(
     min_score: float = 0.05,
     nms_iou: float = 0.5,
 ) -> FasterRCNN:
-    """On the stages of `compact`, 1.92 M parameters, for training on a processor within hours. Not Detectron2's.
+    """On the stages of `compact`, 2.1 M parameters, for training on a processor within hours. Not Detectron2's.
 
     The backbone starts from a trained `compact`, and a step looks at fewer proposals: a crop holds few faces.
     """

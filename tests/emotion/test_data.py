@@ -17,6 +17,7 @@ from emotion.data import (
     load_fer2013,
     load_ferplus_votes,
     load_split_if_any,
+    load_training,
 )
 from tests.emotion.factories import csv_row, make_split, png_bytes, write_csv, write_folder, write_votes, write_zip
 
@@ -159,6 +160,20 @@ def test_duplicates_are_dropped_from_training() -> None:
     kept, dropped = drop_duplicates(type(train)(images, train.labels, train.names), public)
     assert dropped == 1
     assert kept.names == tuple(n for i, n in enumerate(train.names) if i != 4)
+
+
+@pytest.mark.parametrize(("present", "dropped"), [(("public", "private"), 2), (("public",), 1)])
+def test_training_goes_without_what_other_splits_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, present: tuple[str, ...], dropped: int
+) -> None:
+    train = SPLITS["train"]
+    images = train.images.copy()
+    images[4], images[7] = SPLITS["public"].images[0], SPLITS["private"].images[0]
+    splits = {"train": type(train)(images, train.labels, train.names)} | {name: SPLITS[name] for name in present}
+    kept, public, count = load_training(write_zip(tmp_path / "archive.zip", splits))
+    assert (len(kept), count) == (len(train) - dropped, dropped)
+    np.testing.assert_array_equal(np.sort(public.images, axis=0), np.sort(SPLITS["public"].images, axis=0))
+    assert ("has no PrivateTest" in caplog.text) == ("private" not in present)
 
 
 def test_of_classes_maps_labels_by_name() -> None:

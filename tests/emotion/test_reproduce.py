@@ -72,6 +72,14 @@ def test_a_page_keeps_figures_that_no_run_is_there_for(tmp_path: Path) -> None:
     assert [path.name for path in page.parent.iterdir()] == ["page.md"]
 
 
+def test_a_difference_between_two_splits_is_told() -> None:
+    table = markdown_table(
+        [Reproduction("inception_v3", 0.65, 0.9, 0.5, 12), Reproduction("vgg16", 0.45, 0.9, 0.5, 12)]
+    )
+    assert "| 65.0 % | -1.3 points, of another split |" in table
+    assert "| 45.0 % | +1.2 points |" in table
+
+
 def test_a_random_start_instead_of_imagenet_is_told_in_the_row(data: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         reproduce(["resnet18"], data, tmp_path, epochs=2, weights="none", report=stop)

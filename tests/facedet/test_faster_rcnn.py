@@ -26,7 +26,7 @@ from facedet.models.faster_rcnn import (
 from facedet.models.inference import prepare_for_inference
 from facedet.models.matching import BACKGROUND, IGNORE, match, sample
 from facedet.models.resnet import ConvNorm
-from facedet.models.roi_heads import pool_regions
+from facedet.models.roi_heads import Detections, pool_regions
 from facedet.models.winograd import WinogradConv
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -262,6 +262,16 @@ def test_detector_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with torch.inference_mode():
         expected = find_faces(lively_model(0.3), [photo()], lambda w, h: (181, 128))[0]
     np.testing.assert_allclose(found[0].boxes_xyxy, expected.boxes_xyxy, atol=0.05)
+
+
+def test_of_several_classes_the_first_is_faces() -> None:
+    class Finder:
+        def detect(self, images: list[torch.Tensor]) -> list[Detections]:
+            boxes = torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60], [5, 5, 15, 15]])
+            return [Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 3, 0]))]
+
+    found = find_faces(Finder(), [photo(60, 60)], lambda w, h: (w, h))[0]  # type: ignore[arg-type]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
 def test_detector_options(tmp_path: Path) -> None:

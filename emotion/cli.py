@@ -148,11 +148,12 @@ def summary(
     """Layers, output shapes and parameters of an architecture, counted as Keras does."""
     from emotion.models import BASELINES, MODELS
     from emotion.presets import PRESETS
-    from emotion.summary import summarise
+    from emotion.summary import summarise, summarise_baseline
 
-    if model not in MODELS or model in BASELINES:
-        raise ConfigError([f"model {model!r}: expected one of {', '.join(n for n in MODELS if n not in BASELINES)}"])
-    found = summarise(MODELS[model](classes), PRESETS[model].final_size)
+    if model not in MODELS:
+        raise ConfigError([f"model {model!r}: expected one of {', '.join(MODELS)}"])
+    size, built = PRESETS[model].final_size, MODELS[model](classes)
+    found = summarise_baseline(built, size * size, classes) if model in BASELINES else summarise(built, size)
     table = Table("layer", "kind", "output", "parameters")
     for layer in found.layers:
         table.add_row(layer.name, layer.kind, "x".join(map(str, layer.output)), f"{layer.parameters:,}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,6 +28,18 @@ class Summary:
     layers: tuple[Layer, ...]
     total: int
     trainable: int
+
+
+def summarise_baseline(estimator: Any, inputs: int, num_classes: int) -> Summary:
+    """The dense layers of a scikit-learn estimator on `inputs` numbers; one of neighbours has none."""
+    widths = [inputs, *np.atleast_1d(getattr(estimator, "hidden_layer_sizes", ())).astype(int).tolist(), num_classes]
+    if len(widths) == 2:
+        return Summary((), 0, 0)
+    sizes = [(n_in + 1) * n_out for n_in, n_out in pairwise(widths)]
+    layers = [
+        Layer(f"dense{i}", "Dense", (n,), size) for i, (n, size) in enumerate(zip(widths[1:], sizes, strict=True))
+    ]
+    return Summary(tuple(layers), sum(sizes), sum(sizes))
 
 
 def summarise(network: nn.Module, size: int) -> Summary:

@@ -112,9 +112,11 @@ def test_summary_counts_parameters() -> None:
     result = RUNNER.invoke(app, ["summary", "cnn1", "--classes", "4"])
     assert "605,060 parameters, 605,060 of them trainable" in result.stdout
     assert "64x48x48" in result.stdout
-    result = RUNNER.invoke(app, ["summary", "knn"])
+    assert "231,207 parameters, 231,207 of them trainable" in RUNNER.invoke(app, ["summary", "mlp"]).stdout
+    assert "0 parameters, 0 of them trainable" in RUNNER.invoke(app, ["summary", "knn"]).stdout
+    result = RUNNER.invoke(app, ["summary", "typo"])
     assert result.exit_code == 2
-    assert "model 'knn': expected one of simple_cnn" in result.stderr
+    assert "model 'typo': expected one of knn, mlp, simple_cnn" in result.stderr
 
 
 def test_train_evaluate_and_resume(data: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ ratios tells it, and a bias of each head takes it up exactly: the network says t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ LONG_SIDE_PX = 1280
 """Larger photos are reduced to it."""
 LEAST_SCORE = 0.3
 SAME_FACE_IOU = 0.3
+"""A label of more than 1.8 times the box's sides has less and does not count, so the medians stay below that."""
 LEAST_FACES = 100
 """Of a stride, else its boxes stay: a set that shows few faces of a size says little of how it would draw them."""
 
@@ -41,34 +43,44 @@ class BoxFit:
     taller: float
 
 
-def fit_box_sizes(
+def measure_box_fits(
     values: Mapping[str, Tensor], photos: Sequence[Photo], read: Callable[[Photo], npt.NDArray[np.uint8]]
-) -> tuple[dict[str, Tensor], list[BoxFit]]:
-    """A network's values with the sizes of its boxes fitted to the photos' labels, and what was fitted, by stride.
+) -> list[BoxFit]:
+    """How the labels of photos differ from the boxes of a network with these values, by stride.
 
-    values: of a `Compact`; not changed. read: gives a photo as uint8 [H, W, 3] BGR. Strides that gave less than
-    LEAST_FACES labelled faces their best box are left as they are, and out of the list.
+    values: of a `Compact`. read: gives a photo as uint8 [H, W, 3] BGR. Strides that gave less than LEAST_FACES labelled
+    faces their best box are left out.
     """
     network = network_of(values).eval().to(memory_format=torch.channels_last)
     network.load_state_dict(values)
+    photos = [photo for photo in photos if not photo.ignore.all()]
     step = max(len(photos) / MOST_PHOTOS, 1.0)
     chosen = [photos[int(i * step)] for i in range(min(len(photos), MOST_PHOTOS))]
     ratios = np.concatenate([np.zeros((0, 3)), *[_ratios(network, photo, read(photo)) for photo in chosen]])
-    fitted, fits = {name: value.clone() for name, value in values.items()}, []
-    for level, stride in enumerate(STRIDES):
+    fits = []
+    for stride in STRIDES:
         of_stride = ratios[ratios[:, 0] == stride, 1:]
         if len(of_stride) >= LEAST_FACES:
-            wider, taller = np.median(of_stride, axis=0)
-            fitted[f"heads.{level}.out.bias"][3:] += torch.tensor(np.log([wider, taller]), dtype=torch.float32)
-            fits.append(BoxFit(stride, len(of_stride), float(wider), float(taller)))
-    return fitted, fits
+            wider, taller = np.median(of_stride, axis=0).tolist()
+            fits.append(BoxFit(stride, len(of_stride), wider, taller))
+    return fits
+
+
+def with_box_fits(values: Mapping[str, Tensor], fits: Sequence[BoxFit]) -> dict[str, Tensor]:
+    """The values of a `Compact` whose boxes are so much wider and taller; `values` are not changed."""
+    fitted = {name: value.clone() for name, value in values.items()}
+    for fit in fits:
+        bias = fitted[f"heads.{STRIDES.index(fit.stride)}.out.bias"]
+        bias[3:] += torch.tensor([math.log(fit.wider), math.log(fit.taller)])
+    return fitted
 
 
 @torch.inference_mode()
 def _ratios(network: Compact, photo: Photo, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """float64 [N, 3], a row per label that the network finds: stride of its best box, width and height by the box's."""
     scale = min(1.0, LONG_SIDE_PX / max(image.shape[:2]))
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    size_wh = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     bottom, right = -image.shape[0] % STRIDES[-1], -image.shape[1] % STRIDES[-1]
     image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=OUTSIDE).astype(np.uint8)
     points = network(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0].numpy()

@@ -91,8 +91,8 @@ def train(
     fit_boxes: Annotated[
         bool | None,
         typer.Option(
-            help="compact: begin with the start weights' boxes made as wide and tall as the labels are. "
-            "Default yes, from none no."
+            help="compact: begin with the start weights' boxes made as wide and tall as the labels are, where 100 "
+            "faces or more tell it. Default yes, from none no."
         ),
     ] = None,
     optimiser: Annotated[str | None, typer.Option(help="compact: adamw (default) or muon.")] = None,

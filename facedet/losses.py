@@ -53,16 +53,17 @@ def compact_losses(
             box_loss = box_loss + generalized_box_iou_loss(
                 boxes[matched], target.boxes_xyxy[truth], reduction="sum", eps=1e-6
             )
+        spared = _unpunished(quality, points, strides, target.ignored_xyxy)
         if earlier is not None:
             score, seen = earlier[n, :, 0].sigmoid(), earlier[n, :, 1:]
-            free = (quality == 0) & _unlabelled(points, seen, target.boxes_xyxy)
+            free = (quality == 0) & ~spared & _unlabelled(points, seen, target.boxes_xyxy)
             quality = torch.where(free, score, quality)
             known = free & (score >= KNOWN)
             overlap_loss = generalized_box_iou_loss(boxes[known], seen[known], eps=1e-6)
             box_loss = box_loss + (score[known] * overlap_loss).sum()
             positives += score[known].sum().item()
         weight = (quality - logits.detach().sigmoid()).abs()
-        weight[_unpunished(quality, points, strides, target.ignored_xyxy)] = 0
+        weight[spared] = 0
         score_loss = score_loss + (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
         positives += len(matched)
     return {"score": 2 * score_loss / max(positives, 1.0), "box": 4 * box_loss / max(positives, 1.0)}

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedet.box_fit import BoxFit, fit_box_sizes
+from facedet.box_fit import BoxFit, measure_box_fits, with_box_fits
 from facedet.checkpoint import load_whole, save_whole
 from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
 from facedet.data.coco import Photo, fingerprint
@@ -142,8 +142,8 @@ def train_compact(
     """Train on photos and return the path of the best checkpoint.
 
     initial: weights to start from. validate: called with the averaged network every `eval_every` epochs; its "AP50"
-    decides which checkpoint is best. report and progress: called with each log line, and with step and steps of the
-    epoch.
+    decides which checkpoint is best. report: called with each log line, and before them with what each stride's boxes
+    were fitted by. progress: with step and steps of the epoch.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
     origin = {"data": fingerprint(photos), "weights": _fingerprint(initial)}
@@ -163,19 +163,22 @@ def train_compact(
             faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
         if faults:
             raise ConfigError(faults)
-        cache = PhotoCache()
-        box_fits: list[BoxFit] = []
-        if config.fit_boxes and initial is not None:
-            initial, box_fits = fit_box_sizes(initial, photos, cache.read)
-        for fit in box_fits:
-            report({"boxes_of_stride": fit.stride, "labels": fit.faces, "wider": fit.wider, "taller": fit.taller})
-        learner = Learner(config, initial)
-        state = {"epoch": 0, "best": -1.0}
+        cache, box_fits = PhotoCache(), list[BoxFit]()
         if run.last.exists():
             try:
-                state = learner.restore(load_whole(run.last))
+                saved = load_whole(run.last)
+                box_fits = [BoxFit(**fit) for fit in saved.get("box_fits", ())]
+                learner = Learner(config, _fitted(initial, box_fits))
+                state = learner.restore(saved)
             except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
+        else:
+            if config.fit_boxes and initial is not None:
+                box_fits = measure_box_fits(initial, photos, cache.read)
+            for fit in box_fits:
+                report({"boxes_of_stride": fit.stride, "labels": fit.faces, "wider": fit.wider, "taller": fit.taller})
+            learner, state = Learner(config, _fitted(initial, box_fits)), {"epoch": 0, "best": -1.0}
+        told = [asdict(fit) for fit in box_fits]
         steps = max(len(photos) // config.batch_size, 1)
         run.begin(int(state["epoch"]) * steps)
         for epoch in range(int(state["epoch"]), config.epochs):
@@ -198,14 +201,17 @@ def train_compact(
             score = metrics.get("AP50", -1.0)
             if score >= state["best"]:
                 about = {
-                    "model": "compact", "config": plain(config), "box_fits": [asdict(fit) for fit in box_fits],
-                    "metrics": line, **environment(),
+                    "model": "compact", "config": plain(config), "box_fits": told, "metrics": line, **environment(),
                 }  # fmt: skip
                 save_whole({"network": result.state_dict(), "metadata": about}, run.best)
             state = {"epoch": epoch + 1, "best": max(score, state["best"])}
-            save_whole({**learner.state(), "state": state}, run.last)
+            save_whole({**learner.state(), "state": state, "box_fits": told}, run.last)
             report(line)
     return run.best
+
+
+def _fitted(initial: Mapping[str, Tensor] | None, fits: Sequence[BoxFit]) -> Mapping[str, Tensor] | None:
+    return None if initial is None else with_box_fits(initial, fits)
 
 
 def _fingerprint(initial: Mapping[str, Tensor] | None) -> str:

@@ -7,6 +7,7 @@ memory is bounded by a tile. Needs no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -167,7 +168,8 @@ def passes_of(image: Image, *, photo: int, scale: int | None) -> Iterator[_Pass]
     if side <= NATIVE_SIDE_PX:
         yield from _looks(image, photo, base, least_px=0.0)
         return
-    reduced, ratio = _reduced(image, REDUCED_SIDE_PX)
+    # What the tiles' overlap does not hold whole, the reduced look has to believe.
+    reduced, ratio = _reduced(image, max(REDUCED_SIDE_PX, math.ceil(side * LEAST_TRUSTED_PX / TILE_OVERLAP_PX)))
     most_px = MOST_TRUSTED_OF_TILE_PX / ratio
     yield from _looks(reduced, photo, base * ratio, least_px=LEAST_TRUSTED_PX)
     for y in _starts(height):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compact_curve import CARD, draw, rows_of
+from facedet.data.images import read_photo
 from tests.facedet.test_evaluate import wider_folder
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +50,15 @@ def test_what_cannot_be_measured_is_said_first(words: list[str], message: str) -
     done = run("--photos", "nowhere", *words)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_the_curve_of_the_shipped_detector_is_drawn_from_its_card(tmp_path: Path) -> None:
+    rows = rows_of(CARD.read_text(encoding="utf-8"))
+    assert (rows[0].parameters_m, rows[0].photos, rows[0].crops) == (0.63, 3_555, 64_000)
+    assert rows[0].native == (0.671, 0.676, 0.55)
+    assert rows[0].at_640 == ()
+    assert all(len(row.native) == 3 for row in rows)
+    draw(rows, tmp_path / "curve.png")
+    assert read_photo(tmp_path / "curve.png").shape[1] > 500
+    with pytest.raises(ValueError, match="no table that begins with"):
+        rows_of("no card")

@@ -126,6 +126,9 @@ def test_what_the_earlier_network_sees_is_remembered_where_no_face_is_labelled()
     assert loss(earlier, nothing) == {"score": 0, "box": pytest.approx(0, abs=1e-5)}
     assert loss(forgotten, nothing)["score"] > 1
     assert loss(moved, nothing)["box"] > 1
+    everywhere = torch.tensor([[0.0, 0, 64, 64]])
+    ignored = compact_losses(forgotten, [Targets(nothing, everywhere)], 64, earlier=earlier)
+    assert [value.item() for value in ignored.values()] == [0, 0]
     beside = compact_losses(earlier, [Targets(label, nothing)], 64)["score"].item()
     assert loss(earlier, label)["score"] < 0.5 * beside  # the label is learnt by both, the other face unlearnt by one
 
@@ -272,11 +275,17 @@ def test_scale_reduces_and_only_tiny_photos_are_enlarged() -> None:
 
 
 def test_each_size_of_face_is_trusted_to_some_look() -> None:
-    for height, width in ((40, 60), (257, 100), (700, 1024), (1664, 1664), (3000, 9000)):
+    for height, width in ((40, 60), (257, 100), (700, 1024), (1664, 1664), (3000, 9000), (1500, 16000)):
         looks = list(passes_of(np.zeros((height, width, 3), np.uint8), photo=0, scale=None))
         for side in np.geomspace(1, 2 * width, 60):
             trusted = [look.size_px[0] <= side * look.scale <= look.size_px[1] for look in looks]
             assert any(trusted), (height, width, side)
+
+
+@pytest.mark.parametrize("side", [1800, 6000, 12000, 30000])
+def test_no_face_is_cut_by_every_tile_and_too_small_for_the_reduced_look(side: int) -> None:
+    reduced, *_ = passes_of(np.zeros((40, side, 3), np.uint8), photo=0, scale=None)
+    assert 192 * reduced.scale >= 23.99  # the tiles overlap by 192 px, and this look is believed from 24 px on
 
 
 def test_a_photo_that_is_still_large_when_reduced_is_tiled_in_its_own_pixels() -> None:

@@ -39,6 +39,7 @@ def test_every_known_detector_loads_and_takes_a_tiny_photo(name: str) -> None:
 
 
 def test_the_default_is_a_known_one() -> None:
+    assert facedet.DEFAULT_DETECTOR == "compact"
     assert facedet.DEFAULT_DETECTOR in facedet.DETECTORS
     assert facedet.load_detector().name == facedet.DEFAULT_DETECTOR
 

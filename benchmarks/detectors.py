@@ -169,11 +169,11 @@ def plot(results: Sequence[Result], protocol: str, path: Path, *, title: str) ->
     for axes, name in zip(figure.subplots(1, 3), SHOWN[protocol], strict=True):
         for r in results:
             value = r.metrics[name] or 0.0
-            axes.scatter(r.ms[1], value, s=36)
-            axes.annotate(r.entry.label, (r.ms[1], value), textcoords="offset points", xytext=(5, 4), fontsize=8)
+            axes.scatter(r.ms[1], value, s=36, label=r.entry.label)
         axes.set(xscale="log", xlabel="ms per photo, 1 thread", ylabel=name, ylim=(0, 1))
         axes.margins(x=0.25)
         axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     figure.savefig(str(path), dpi=120)
 
 

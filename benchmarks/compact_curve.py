@@ -48,12 +48,12 @@ def _figures(cell: str) -> tuple[float, ...]:
 
 def draw(rows: list[Row], path: Path) -> None:
     """Write the curves as PNG."""
-    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
     for level, (name, colour) in enumerate(zip(LEVELS, COLOURS, strict=True)):
         left.plot([r.crops / 1e6 for r in rows], [r.native[level] for r in rows], "o-", ms=3, color=colour, label=name)
         small = [r for r in rows if r.at_640]
@@ -65,9 +65,7 @@ def draw(rows: list[Row], path: Path) -> None:
     left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    figure.savefig(str(path), dpi=110)
 
 
 if __name__ == "__main__":

@@ -105,10 +105,12 @@ def train(
                 save_checkpoint(run.best, self.trainer.model, about=_about(config, steps, metrics))
             report({"step": steps, **metrics})
 
+    weights = ""
     if run.last.exists():
         # Refused here, before Detectron2, whose own reader would run a pickle.
         read_checkpoint(out / run.last.read_text(encoding="utf-8").strip())
-    weights = "" if run.last.exists() else _weights(config)
+    else:
+        weights = _weights(config)
     run.write_settings()
     _register(TRAIN, data)
     if val is not None:

@@ -13,7 +13,7 @@ import typer
 def video(
     source: Annotated[str, typer.Argument(help="A video file, or a webcam's number (0 is the first).")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("crowdmood-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("crowdmood-video"),
     every: Annotated[int, typer.Option(min=1, help="Analyse each so-many-th frame.")] = 1,
     show: Annotated[bool, typer.Option("--show", help="A live window; q ends.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -27,10 +28,10 @@ def convert(
     into, by default the one of the results. on_note gets a sentence about each photo that cannot be drawn on.
     Raises UsageError, DataError when the results are none, OSError when something cannot be written.
     """
-    path = results / SINKS["jsonl"].name if results.is_dir() else results
-    if not path.is_file():
+    path = results / SINKS["jsonl"].name if os.path.isdir(results) else results
+    if not os.path.isfile(path):
         raise DataError(f"{results}: expected the output of a finished `crowdmood annotate`, found no {path.name}")
-    if "pictures" in formats and (photos is None or not photos.is_dir()):
+    if "pictures" in formats and (photos is None or not os.path.isdir(photos)):
         raise UsageError(f"--format pictures: expected --photos, the folder of the photos to draw on, got {photos}")
     names = [reading.source for reading in read_results(path)]
     outside = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]

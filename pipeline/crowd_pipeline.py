@@ -105,16 +105,16 @@ class CrowdPipeline:
         """Read one photo: a path, an encoded file's bytes, a PIL image, or uint8 [H, W, 3] BGR or [H, W] grey.
 
         source: the name it gets in the reading; the path as given, or "array" and so on, when None.
-        Raises PhotoError when it cannot be read, DetectorError when no detector can be used on it.
+        Raises PhotoError when it cannot be read or the classifier fails, DetectorError when no detector can be used.
         """
         name = source if source is not None else _name_of(photo)
         started = time.perf_counter()
         try:
             decoded = load_photo(photo, max_pixels=self._max_pixels)
+            decode_ms = 1000 * (time.perf_counter() - started)
+            return self.classify([self.detect(decoded, source=name, decode_ms=decode_ms)])[0]
         except PhotoError as error:
             raise PhotoError(error.reason, source=name) from error
-        decode_ms = 1000 * (time.perf_counter() - started)
-        return self.classify([self.detect(decoded, source=name, decode_ms=decode_ms)])[0]
 
     def read_many(self, photos: Iterable[PhotoLike], *, batch: int = 8) -> Iterator[PhotoReading]:
         """Read photos in order; `batch` photos share a call of the classifier. A bad photo: `error` is set."""
@@ -122,9 +122,9 @@ class CrowdPipeline:
         for photo in photos:
             waiting.append(self._detect_or_error(photo))
             if len(waiting) >= batch:
-                yield from self.classify(waiting)
+                yield from self.classify_or_error(waiting)
                 waiting = []
-        yield from self.classify(waiting)
+        yield from self.classify_or_error(waiting)
 
     def detect(self, photo: Photo, *, source: str, decode_ms: float = 0.0) -> Detected:
         """First half: find the faces of a decoded photo and cut them out. decode_ms is added to the time it took."""
@@ -137,16 +137,32 @@ class CrowdPipeline:
         return Detected(source, photo, detection, tuple(crops), elapsed_ms)
 
     def classify(self, photos: Sequence[Detected]) -> list[PhotoReading]:
-        """Second half: the faces of all these photos in one call of the classifier; one reading per photo, in order."""
+        """Second half: the faces of all these photos in one call of the classifier; one reading per photo, in order.
+
+        Raises PhotoError when the classifier fails.
+        """
         started = time.perf_counter()
         crops = [crop for photo in photos for crop in photo.crops]
-        probabilities = self.classifier.classify(crops).probabilities
+        try:
+            probabilities = self.classifier.classify(crops).probabilities
+        except Exception as error:  # out of memory, weights that take other inputs; as with detectors, any is told
+            reason = f"{self.classifier.identity} failed: {str(error) or type(error).__name__}"
+            raise PhotoError(reason) from error
         ms_per_face = 1000 * (time.perf_counter() - started) / max(len(crops), 1)
         readings, end = [], 0
         for photo in photos:
             start, end = end, end + len(photo.crops)
             readings.append(self._reading(photo, probabilities[start:end], (end - start) * ms_per_face))
         return readings
+
+    def classify_or_error(self, photos: Sequence[Detected]) -> list[PhotoReading]:
+        """As `classify`. When the classifier fails each photo is tried alone, and one on which it fails has `error`."""
+        try:
+            return self.classify(photos)
+        except PhotoError as error:
+            if len(photos) > 1:
+                return [reading for photo in photos for reading in self.classify_or_error([photo])]
+            return [PhotoReading(photo.source, elapsed_ms=photo.elapsed_ms, error=error.reason) for photo in photos]
 
     def _reading(self, found: Detected, probabilities: npt.NDArray[np.float32], classify_ms: float) -> PhotoReading:
         elapsed_ms = found.elapsed_ms + classify_ms
@@ -189,7 +205,7 @@ def _check_named_file(detector: str | None) -> None:
     """A weight file that is not there is a slip of the pen, and no reason to fall back."""
     if detector is None or detector in facedet.DETECTORS:
         return
-    if Path(detector).suffix and not Path(detector).is_file():
+    if Path(detector).suffix and not os.path.isfile(detector):
         raise UsageError(f"{detector}: no such weight file, and no detector of that name")
 
 

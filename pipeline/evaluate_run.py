@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -72,11 +73,8 @@ def read_setting(out: str | Path, truth: Truth) -> Setting:
     Raises DataError when photos of the truth are not in it or have another size, and when it is no results file.
     """
     path = Path(out)
-    path = path / "results.jsonl" if path.is_dir() else path
-    try:
-        found = {reading.source: reading for reading in read_results(path)}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    path = path / "results.jsonl" if os.path.isdir(path) else path
+    found = {reading.source: reading for reading in read_results(path)}
     missing = [photo.source for photo in truth.photos if photo.source not in found]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

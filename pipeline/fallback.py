@@ -62,7 +62,7 @@ class DetectorChain:
 
     def detect(self, pixels_bgr: npt.NDArray[np.uint8]) -> Detection:
         """Faces of one upright photo, BGR uint8 [H, W, 3]. Raises DetectorError when every detector fails on it."""
-        failures = dict(self._refused)
+        failures: dict[str, str] = {}
         for name in self.names:
             if not self._ready(name):
                 failures[name] = self._refused[name]
@@ -71,9 +71,9 @@ class DetectorChain:
             try:
                 faces = _only(detector.detect([pixels_bgr]))
             except Exception as error:  # any failure of a detector is a reason to try the next, and is told
-                failures[name] = f"{name} failed: {error or type(error).__name__}"
+                failures[name] = f"{name} failed: {str(error) or type(error).__name__}"
                 continue
-            return Detection(faces, detector.name, "; ".join(failures[n] for n in self.names if n in failures) or None)
+            return Detection(faces, detector.name, "; ".join(failures.values()) or None)
         raise DetectorError("; ".join(failures.values()))
 
     def _ready(self, name: str) -> bool:
@@ -84,7 +84,7 @@ class DetectorChain:
             except facedet.ConfigError as error:
                 raise UsageError(str(error)) from error
             except Exception as error:  # missing or damaged weights, a missing extra, a broken runtime
-                self._refused[name] = f"{name} could not be loaded: {error or type(error).__name__}"
+                self._refused[name] = f"{name} could not be loaded: {str(error) or type(error).__name__}"
         return name in self._loaded
 
     def _all_refusals(self) -> str:

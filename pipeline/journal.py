@@ -30,6 +30,7 @@ class Journal:
         self.folder = out / STATE_FOLDER
         self._path = self.folder / "journal.jsonl"
         self._lines: FileIO | None = None
+        self._finished = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / "lock")
@@ -44,7 +45,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         if self._lines is not None:
             self._lines.close()
-        if self.folder.exists() and not self._path.exists():
+        if not self._finished and self.folder.exists() and not self._path.exists():
             shutil.rmtree(self.folder)  # nothing to go on from: locked only
         self._lock.close()
 
@@ -90,6 +91,7 @@ class Journal:
         if self._lines is not None:
             self._lines.close()
             self._lines = None
+        self._finished = True  # a folder of that name is another run's from now on
         shutil.rmtree(self.folder)
 
     def _write(self, entry: Mapping[str, Any]) -> None:

@@ -119,8 +119,11 @@ def _decode(stream: IO[bytes], *, max_pixels: int) -> Photo:
 
 def _open_image(stream: IO[bytes]) -> ImageFile:
     """The image with its header read and its pixels not."""
-    head = stream.read(16)
-    stream.seek(0)
+    try:
+        head = stream.read(16)
+        stream.seek(0)
+    except OSError as error:  # a disk or a network drive that fails
+        raise PhotoError(f"cannot be read: {error.strerror or error}") from error
     if not head:
         raise PhotoError("the file is empty")
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF | _AVIF:
@@ -162,7 +165,7 @@ def _guarded(decode: Callable[[], T]) -> T:
     except PhotoError:
         raise
     except Exception as error:
-        raise PhotoError(f"damaged or truncated: {error or type(error).__name__}") from error
+        raise PhotoError(f"damaged or truncated: {str(error) or type(error).__name__}") from error
 
 
 def _check_size(size_wh: tuple[int, int], *, max_pixels: int) -> None:
@@ -177,7 +180,8 @@ def _check_size(size_wh: tuple[int, int], *, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Photo:
-    before = _exif_orientation(image)
+    # Before loading only a TIFF is asked: of a PNG that loads the pixels, and what is wrong with them would be lost.
+    before = _exif_orientation(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
     image.load()  # turns a TIFF upright by itself, and finds the EXIF of a PNG that has it at its end
     left = _exif_orientation(image)
     rgb = _to_rgb(image)
@@ -196,6 +200,8 @@ def _exif_orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" and isinstance(image, TiffImagePlugin.TiffImageFile):
+        raise PhotoError("32-bit or signed pixels have no defined brightness; convert to 8 or 16 bits first")
     if image.mode.startswith("I"):  # 16 bits in one channel, Pillow would clip at 255 instead of scaling
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":

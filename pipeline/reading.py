@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from emotion import EMOTIONS
@@ -74,11 +75,13 @@ class FaceReading:
         """Read an object of schema crowdmood/1. Raises DataError when it is not one."""
         try:
             x1, y1, x2, y2 = (_number(value) for value in data["box_xyxy"])
+            if not (0 <= x1 < x2 and 0 <= y1 < y2):
+                raise ValueError("expected a box with 0 <= x1 < x2 and 0 <= y1 < y2")
             p = data["probabilities"]
-            named = None if p is None else {str(name): _number(value) for name, value in p.items()}
+            named = None if p is None else {str(name): _share(value) for name, value in p.items()}
             if named is not None and set(named) != set(EMOTIONS):
                 raise ValueError(f"expected probabilities of {', '.join(EMOTIONS)}")
-            face = cls((x1, y1, x2, y2), _number(data["score"]), named)
+            face = cls((x1, y1, x2, y2), _share(data["score"]), named)
             said = data.get("emotion", face.emotion)
             if said == face.emotion:
                 return face
@@ -137,17 +140,21 @@ class PhotoReading:
             raise DataError(f"expected an object with schema {SCHEMA!r}, got {found!r:.100}")
         try:
             elapsed_ms = data["elapsed_ms"]
+            width, height = _pixels(data["width"]), _pixels(data["height"])
+            faces = tuple(FaceReading.from_dict(face) for face in data["faces"])
+            if any(face.box_xyxy[2] > (width or 0) or face.box_xyxy[3] > (height or 0) for face in faces):
+                raise ValueError(f"expected boxes within the photo, which is {width} x {height} pixels")
             return cls(
-                source=str(data["photo"]),
-                width=_pixels(data["width"]),
-                height=_pixels(data["height"]),
-                exif_orientation=int(data.get("exif_orientation", 1)),
-                detector=data["detector"],
-                fallback_reason=data.get("fallback_reason"),
-                emotion_model=data["emotion_model"],
-                faces=tuple(FaceReading.from_dict(face) for face in data["faces"]),
+                source=_file_name(data["photo"]),
+                width=width,
+                height=height,
+                exif_orientation=_orientation(data.get("exif_orientation", 1)),
+                detector=_text(data["detector"]),
+                fallback_reason=_text(data.get("fallback_reason")),
+                emotion_model=_text(data["emotion_model"]),
+                faces=faces,
                 elapsed_ms=None if elapsed_ms is None else _number(elapsed_ms),
-                error=data["error"],
+                error=_text(data["error"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"photo {data.get('photo')!r}: not of schema {SCHEMA}: {error!r}") from error
@@ -159,6 +166,37 @@ def _number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"expected a finite number, got {value}")
     return number
+
+
+def _share(value: Any) -> float:
+    """Raises as `_number`, and ValueError when it is not from 0 to 1."""
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"expected a number from 0 to 1, got {value}")
+    return number
+
+
+def _text(value: Any) -> str | None:
+    """Raises ValueError when it is neither None nor text that UTF-8 can hold."""
+    if value is None or isinstance(value, str):
+        (value or "").encode()
+        return value
+    raise ValueError(f"expected text, got {value!r:.100}")
+
+
+def _file_name(value: Any) -> str:
+    """Raises ValueError when it cannot be the name of a file."""
+    name = _text(value)
+    if name is None or "\0" in name or not PurePosixPath(name).name:
+        raise ValueError(f"expected the name of a photo, got {value!r}")
+    return name
+
+
+def _orientation(value: Any) -> int:
+    """Raises ValueError when it is not one of EXIF's."""
+    if isinstance(value, int) and 1 <= value <= 8:
+        return value
+    raise ValueError(f"expected an exif_orientation from 1 to 8, got {value!r}")
 
 
 def _pixels(value: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -20,7 +21,7 @@ from pipeline.draw import COLOURS, letters_on
 from pipeline.errors import DataError, PhotoError
 from pipeline.photos import load_photo
 from pipeline.reading import PhotoReading
-from pipeline.run import PICTURES, RUN_FILE
+from pipeline.run import PICTURES, REPORT_FILE, RUN_FILE
 from pipeline.sinks import SINKS, picture_name, read_results
 from pipeline.summary import Summary
 from pipeline.whole_file import whole_file
@@ -41,11 +42,11 @@ def write_report(out: Path, path: Path | None = None, *, max_thumbnails: int = M
     Raises DataError when `out` holds no finished run or a damaged one, OSError when the page cannot be written.
     """
     results = out / SINKS["jsonl"].name
-    if not results.is_file():
+    if not os.path.isfile(results):
         raise DataError(f"{out}: expected the output of a finished `crowdmood annotate`, found no {results.name}")
     readings = list(read_results(results))
     page = _page(readings, _run_of(out), folder=out, max_thumbnails=max_thumbnails)
-    target = path or out / "report.html"
+    target = path or out / REPORT_FILE
     with whole_file(target) as stream:
         stream.write(page.encode())
     return target
@@ -54,7 +55,9 @@ def write_report(out: Path, path: Path | None = None, *, max_thumbnails: int = M
 def _run_of(out: Path) -> dict[str, Any]:
     path = out / RUN_FILE
     try:
-        run = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        run = json.loads(path.read_text(encoding="utf-8")) if os.path.isfile(path) else {}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{path}: expected JSON: {error}") from error
     if not isinstance(run, dict):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from facedet import DETECTORS
 from pipeline.crowd_pipeline import MIN_LEGIBLE_PX, CrowdPipeline
 from pipeline.errors import OutputError
 from pipeline.journal import Journal
@@ -27,6 +28,8 @@ from pipeline.whole_file import whole_file
 PICTURES = "annotated"
 RUN_FILE = "run.json"
 """What was run with which settings and models; for `crowdmood report`."""
+REPORT_FILE = "report.html"
+"""What `crowdmood report` writes."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ def annotate(
     started = time.perf_counter()
     check_names([source.name for source in sources], settings.formats, pictures=settings.pictures)
     with Journal(out) as journal, _told_as_output_error(out):
+        _check_places(out, settings)
         run = describe_run(sources, settings, pipelines[0])
-        if resume and not journal.unfinished and _is_finished(out, run):
+        if resume and not journal.unfinished and _is_finished(out, run, settings=settings):
             on_note(f"{out} holds this very run, finished: nothing is left to do")
             journal.finish()
             return Summary().add(read_results(out / SINKS["jsonl"].name))
@@ -120,14 +124,27 @@ def annotate(
     return summary
 
 
-def _is_finished(out: Path, run: dict[str, Any]) -> bool:
-    """Whether `out` holds all files of a run that is described alike."""
-    path = out / RUN_FILE
+def _check_places(out: Path, settings: RunSettings) -> None:
+    """Raises OutputError when a folder stands where this run writes a file, or a file where it needs a folder."""
+    is_folder = {RUN_FILE: False, **{SINKS[name].name: bool(SINKS[name].folder) for name in settings.formats}}
+    if settings.pictures:
+        is_folder[PICTURES] = True
+    for name, wanted in is_folder.items():
+        if (out / name).exists() and (out / name).is_dir() != wanted:
+            raise OutputError(f"{out / name}: cannot be written: a {'file' if wanted else 'folder'} has that name")
+
+
+def _is_finished(out: Path, run: dict[str, Any], *, settings: RunSettings) -> bool:
+    """Whether `out` holds all files of a run that is described alike. Raises DataError when its results are damaged."""
     try:
-        described = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError:
+        described = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    return described == run and all((out / SINKS[name].name).exists() for name in run["formats"])
+    if described != run or not all((out / SINKS[name].name).exists() for name in settings.formats):
+        return False
+    whole = [reading.source for reading in read_results(out / SINKS["jsonl"].name) if reading.error is None]
+    files = _files_of(whole, settings).items()
+    return all((out / folder / name).is_file() for folder, names in files for name in names)
 
 
 def _stages(pipelines: Sequence[CrowdPipeline], settings: RunSettings, *, out: Path, staging: Path) -> Stages:
@@ -142,18 +159,29 @@ def _stages(pipelines: Sequence[CrowdPipeline], settings: RunSettings, *, out: P
 
 
 def describe_run(sources: Sequence[Source], settings: RunSettings, pipeline: CrowdPipeline) -> dict[str, Any]:
-    """What decides the outputs: settings, models, photos. Runs of equal description may continue each other."""
-    names = "\n".join(source.name for source in sources)
+    """What decides the outputs: settings, models, photos. Runs of equal description may continue each other.
+
+    Photos count as the same while name, place, size and time of change are; a detector's weight file by its content.
+    Raises OSError when that file cannot be read.
+    """
+    marks = json.dumps([source.mark() for source in sources])
+    wanted = pipeline.detectors.wanted
+    is_file = wanted not in DETECTORS and pipeline.detectors.load_failure is None and Path(wanted).is_file()
     kept = {name: value for name, value in asdict(settings).items() if name not in ("workers", "threads", "web")}
     return {
         **kept,
         "formats": list(settings.formats),
-        "detector": pipeline.detectors.wanted,
+        "detector": wanted,
+        **({"detector_sha256": _short_sha256(Path(wanted).read_bytes())} if is_file else {}),
         "detector_used": pipeline.detectors.first,
         "emotion_model": pipeline.classifier.identity,
         "photos": len(sources),
-        "photos_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+        "photos_sha256": _short_sha256(marks.encode()),
     }
+
+
+def _short_sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _begin(journal: Journal, run: dict[str, Any], *, resume: bool, on_note: Callable[[str], None]) -> int:
@@ -177,20 +205,31 @@ def _write_outputs(journal: Journal, out: Path, *, run: dict[str, Any], settings
 
 
 def leftovers(out: Path, settings: RunSettings) -> Iterator[str]:
-    """A sentence about each folder of this run that also holds files of photos that it has not read.
+    """A sentence about outputs that an earlier run has left beside this one's, and about each folder of this run that
+    also holds files of photos that it has not read.
 
     Nobody deletes them, for they may be wanted; but a training on the folder would read them too.
     """
+    possible = {PICTURES: settings.pictures, REPORT_FILE: False}
+    possible |= {sink.name: name in settings.formats for name, sink in SINKS.items()}
+    stale = [name for name, written in possible.items() if not written and (out / name).exists()]
+    if stale:
+        yield f"{out} also holds {', '.join(stale)}, which this run has not written"
     photos = [reading.source for reading in read_results(out / SINKS["jsonl"].name) if reading.width is not None]
-    folders = {SINKS[name].folder: SINKS[name].suffix for name in settings.formats if SINKS[name].folder}
-    if settings.pictures:
-        folders[PICTURES] = ""
-    for folder, suffix in folders.items():
-        expected = {str(PurePosixPath(name).with_suffix(suffix)) if suffix else picture_name(name) for name in photos}
+    for folder, expected in _files_of(photos, settings).items():
         files = (path for path in (out / folder).rglob("*") if path.is_file() and not path.name.startswith("."))
         others = {path.relative_to(out / folder).as_posix() for path in files} - expected
         if others:
             yield f"{out / folder} also holds {len(others)} files of other photos, such as {min(others)}"
+
+
+def _files_of(photos: Sequence[str], settings: RunSettings) -> dict[str, set[str]]:
+    """The folders of this run that have a file per photo, and which files these photos have there."""
+    sinks = [SINKS[name] for name in settings.formats if SINKS[name].folder]
+    files = {sink.folder: {str(PurePosixPath(name).with_suffix(sink.suffix)) for name in photos} for sink in sinks}
+    if settings.pictures:
+        files[PICTURES] = {picture_name(name) for name in photos}
+    return files
 
 
 @contextmanager

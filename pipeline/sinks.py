@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -24,6 +24,8 @@ from pipeline.reading import PhotoReading
 from pipeline.whole_file import whole_file
 
 JPEG_QUALITY = 92
+MAX_NAME_BYTES = 255
+"""Of a file, without its folders: the limit of nearly every file system."""
 
 _ENCODINGS: dict[str, tuple[str, list[int]]] = {
     ".png": (".png", []),
@@ -48,11 +50,12 @@ def picture_name(photo: str) -> str:
 
 
 def check_pictures(photos: Sequence[str]) -> None:
-    """Raises UsageError when the pictures of two photos would have one name."""
+    """Raises UsageError when two photos' pictures would have one name, or one stand where another has its folder."""
     written = Counter(picture_name(photo) for photo in photos)
     double = [photo for photo in photos if written[picture_name(photo)] > 1]
     if double:
         raise UsageError(f"{' and '.join(double[:2])} would share one picture: rename one, or give --no-images")
+    _check_folders({picture_name(photo): photo for photo in photos}, way_out="give --no-images")
 
 
 def write_picture(
@@ -123,9 +126,13 @@ SINKS: dict[str, Sink] = {
 
 def check_names(photos: Sequence[str], formats: Iterable[str], *, pictures: bool) -> None:
     """Raises UsageError when one of the formats, or the pictures, cannot hold photos of these names side by side."""
-    for check in (*(SINKS[name].check for name in formats), check_pictures if pictures else None):
-        if check is not None:
-            check(photos)
+    for sink in (SINKS[name] for name in formats):
+        if sink.check is not None:
+            sink.check(photos)
+        if sink.folder:
+            _check_labels({str(PurePosixPath(photo).with_suffix(sink.suffix)): photo for photo in photos})
+    if pictures:
+        check_pictures(photos)
 
 
 def to_line(reading: PhotoReading) -> str:
@@ -134,14 +141,38 @@ def to_line(reading: PhotoReading) -> str:
 
 
 def read_results(path: Path) -> Iterator[PhotoReading]:
-    """The readings of a results.jsonl, one at a time. Raises DataError naming the line, OSError."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                reading = PhotoReading.from_dict(json.loads(line))
-            except (ValueError, RecursionError, DataError) as error:
-                raise DataError(f"{path} line {number}: {error}") from error
-            yield reading
+    """The readings of a results.jsonl, one at a time. Raises DataError naming the line, or why it cannot be read."""
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    reading = PhotoReading.from_dict(json.loads(line))
+                except (ValueError, RecursionError, DataError) as error:
+                    raise DataError(f"{path} line {number}: {error}") from error
+                yield reading
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _check_labels(photos: Mapping[str, str]) -> None:
+    """Raises UsageError when a label file cannot be written for its name. photos: by the label file they get."""
+    way_out = "leave that format out"
+    for file, photo in photos.items():
+        length = len(PurePosixPath(file).name.encode())
+        if length > MAX_NAME_BYTES:
+            raise UsageError(
+                f"{photo} would get a label file whose name has {length} bytes, {MAX_NAME_BYTES} at most can be: "
+                f"rename it, or {way_out}"
+            )
+    _check_folders(photos, way_out=way_out)
+
+
+def _check_folders(photos: Mapping[str, str], *, way_out: str) -> None:
+    """Raises UsageError when a file stands where another has its folder. photos: by the file they get."""
+    for file, photo in photos.items():
+        taken = next((str(folder) for folder in PurePosixPath(file).parents if str(folder) in photos), None)
+        if taken is not None:
+            raise UsageError(f"{photos[taken]} would stand where {photo} has its folder: rename one, or {way_out}")
 
 
 def _csv_rows(reading: PhotoReading) -> Iterator[list[object]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UsageError
@@ -32,6 +34,14 @@ class Source:
         """Fetch and decode it. Raises PhotoError."""
         return load_photo(fetch(self.at, limits=web) if isinstance(self.at, str) else self.at, max_pixels=max_pixels)
 
+    def mark(self) -> tuple[str | int, ...]:
+        """What tells it from other photos: name, place and, where there is such a file, bytes and time of change."""
+        try:
+            status = os.stat(self.at) if isinstance(self.at, Path) else None
+        except (OSError, ValueError):  # ValueError: a name with a NUL
+            status = None
+        return (self.name, str(self.at), *(() if status is None else (status.st_size, status.st_mtime_ns)))
+
     def probe_pixels(self) -> int:
         """Its size in pixels by its header, 0 when that cannot be read; for URLs a guess."""
         if isinstance(self.at, str):
@@ -48,9 +58,11 @@ def find_photos(
     listed: more files and URLs, taken as they are: one that does not exist is an error of that photo, not of the run.
     Names are relative to the folder given, or to the deepest folder that holds all that was given, so that two photos
     of one name in different folders stay apart. Hidden files and what a run wrote into `exclude` (the output folder)
-    are left out of folders and patterns. Raises UsageError for what does not exist, and when there is no photo at all.
+    are left out of folders and patterns. Raises UsageError for what is empty or does not exist, for a folder that
+    cannot be listed, and when there is no photo at all.
     """
-    skipped = frozenset() if exclude is None else frozenset({_absolute(exclude), _absolute(exclude) / "annotated"})
+    out = None if exclude is None else os.path.realpath(exclude)
+    skipped = frozenset() if out is None else frozenset({out, os.path.join(out, "annotated")})
     roots: list[Path] = []
     found: dict[Path | str, None] = {}
     for argument in [os.fspath(argument) for argument in arguments]:
@@ -71,26 +83,44 @@ def find_photos(
     return _named(found, roots)
 
 
-def _expand(argument: str, skipped: frozenset[Path]) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the absolute paths, of one argument."""
+def _expand(argument: str, skipped: frozenset[str]) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the absolute paths, of one argument. skipped: folders' real paths."""
+    if not argument:
+        raise UsageError("expected photos, folders, globs or URLs, got an empty argument")
     argument = _at_home(argument)
     path = _absolute(Path(argument))
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, sorted(_walk(path, skipped))
     if os.path.lexists(path):
         return path.parent, [path]
     if glob.has_magic(argument):
         matches = [_absolute(Path(match)) for match in glob.iglob(argument, recursive=True)]
         folder = _fixed_part(argument)
-        return folder, sorted(set(_expand_matches(matches, folder, skipped)))
-    raise UsageError(f"{argument}: no such file or folder")
+        paths = sorted(set(_expand_matches(matches, folder, skipped)))
+        return Path(os.path.commonpath([folder, *(path.parent for path in paths)])), paths
+    raise UsageError(f"{argument}: {_why_missing(path)}")
 
 
-def _expand_matches(matches: Iterable[Path], folder: Path, skipped: frozenset[Path]) -> Iterator[Path]:
+def _why_missing(path: Path) -> str:
+    """What to tell about a path that is not there, or that lies where nobody may look."""
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    return "no such file or folder"
+
+
+def _expand_matches(matches: Iterable[Path], folder: Path, skipped: frozenset[str]) -> Iterator[Path]:
+    real_path = cache(os.path.realpath)  # many files lie in one folder
     for match in matches:
-        if match.is_dir():
+        is_folder = os.path.isdir(match)
+        places = [match, *match.parents] if is_folder else match.parents
+        if any(real_path(place) in skipped for place in places if folder in place.parents):
+            continue
+        if is_folder:
             yield from _walk(match, skipped)
-        elif _is_wanted(match, folder, skipped):
+        elif _is_wanted(match):
             yield match
 
 
@@ -101,23 +131,26 @@ def _fixed_part(pattern: str) -> Path:
     return _absolute(Path(*fixed))
 
 
-def _walk(folder: Path, skipped: frozenset[Path]) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(root, name) not in skipped]
-        yield from (path for name in files if _is_wanted(path := Path(root, name), folder, skipped))
+def _walk(folder: Path, skipped: frozenset[str]) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, onerror=_refuse):
+        seen = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in seen if os.path.realpath(os.path.join(root, name)) not in skipped]
+        yield from (path for name in files if _is_wanted(path := Path(root, name)))
 
 
-def _is_wanted(path: Path, folder: Path, skipped: frozenset[Path]) -> bool:
-    if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
-        return False
-    below = path.relative_to(folder).parents
-    return not any(folder / parent in skipped for parent in below if parent != Path())
+def _refuse(error: OSError) -> None:
+    """Raises UsageError: the photos of a folder that cannot be listed must not go missing without a word."""
+    raise UsageError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+
+def _is_wanted(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in PHOTO_SUFFIXES
 
 
 def read_list(path: Path | None) -> list[str]:
     """Paths and URLs out of a file, or of standard input when None: one per line, or ended by NUL (`find -print0`).
 
-    Raises UsageError when it cannot be read.
+    Raises UsageError when it cannot be read or is UTF-16.
     """
     if path is None and sys.stdin is None:
         raise UsageError("standard input: cannot be read: it is closed")
@@ -125,6 +158,9 @@ def read_list(path: Path | None) -> list[str]:
         data = sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path or 'standard input'}: cannot be read: {error.strerror or error}") from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{path or 'standard input'}: expected UTF-8 text, got UTF-16")
+    data = data.removeprefix(codecs.BOM_UTF8)
     parts = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(part) for part in parts if part.strip()]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +32,9 @@ BLOCK_PIXELS = 32_000_000
 WAITING_PIXELS = 3 * BLOCK_PIXELS
 """No new block is begun while those under way hold more; bounds the memory, whatever the folder's size."""
 
-_THIS_PHOTO_ONLY = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR})
+_THIS_PHOTO_ONLY = frozenset(
+    {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+)
 """Errors on writing one picture that say nothing about the next; others (a full disk) end the run."""
 
 T = TypeVar("T")
@@ -107,10 +110,11 @@ class Stages:
         way is finished or dropped before this returns.
         """
         under_way: deque[tuple[Future[list[PhotoReading]], int]] = deque()
+        stopped = threading.Event()
         decoders, inferers, writers = pools = [ThreadPoolExecutor(self._workers) for _ in range(3)]
         try:
             for block in blocks:
-                decoded = decoders.submit(self._decode, block)
+                decoded = decoders.submit(self._decode, block, stopped)
                 read = inferers.submit(_after(decoded, self._infer))
                 under_way.append((writers.submit(_after(read, self._write)), block.pixels))
                 while len(under_way) > self._workers + 2 or sum(pixels for _, pixels in under_way) > WAITING_PIXELS:
@@ -118,13 +122,20 @@ class Stages:
             while under_way:
                 on_done(under_way.popleft()[0].result())
         finally:
+            stopped.set()
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
             for pool in pools:
                 pool.shutdown(wait=True)
 
-    def _decode(self, block: Block) -> list[_Decoded]:
-        return [self._decode_one(source) for source in block.sources]
+    def _decode(self, block: Block, stopped: threading.Event) -> list[_Decoded]:
+        """Raises CancelledError, which nobody waits for, when the run has ended: what is left may be slow."""
+        decoded = []
+        for source in block.sources:
+            if stopped.is_set():
+                raise CancelledError
+            decoded.append(self._decode_one(source))
+        return decoded
 
     def _decode_one(self, source: Source) -> _Decoded:
         started = time.perf_counter()
@@ -137,7 +148,7 @@ class Stages:
     def _infer(self, photos: list[_Decoded]) -> list[_Read]:
         pipeline = self._free.get()
         try:
-            readings = pipeline.classify([_detect(pipeline, photo) for photo in photos])
+            readings = pipeline.classify_or_error([_detect(pipeline, photo) for photo in photos])
         finally:
             self._free.put(pipeline)
         return [_Read(reading, photo.photo) for reading, photo in zip(readings, photos, strict=True)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +71,7 @@ def load_truth(path: str | Path) -> Truth:
 
     In COCO a face's emotion is its `attributes.emotion`, or else the name of its category. Raises DataError, naming
     file and place, for anything else: no such file, no JSON, missing fields, empty boxes, emotions other than the
-    seven, the same photo twice, no face that can be judged.
+    seven, the same photo or image id twice, no face that can be judged.
     """
     path = _file_of(Path(path))
     try:
@@ -85,7 +87,7 @@ def load_truth(path: str | Path) -> Truth:
         if first.source == second.source:
             raise DataError(f"{path}: photo {first.source!r} occurs twice")
     images = path.parent / "images"
-    truth = Truth(path, images if images.is_dir() else path.parent, tuple(photos))
+    truth = Truth(path, images if os.path.isdir(images) else path.parent, tuple(photos))
     if not truth.face_count:
         raise DataError(f"{path}: {len(photos)} photos, but no face with an emotion: there is nothing to compare with")
     return truth
@@ -95,7 +97,7 @@ def photo_paths(truth: Truth, photos_dir: str | Path | None = None) -> list[Path
     """The file of every photo, in order. Raises DataError that names the first missing ones."""
     folder = truth.photos_dir if photos_dir is None else Path(photos_dir)
     paths = [folder / photo.source for photo in truth.photos]
-    missing = [photo.source for photo, path in zip(truth.photos, paths, strict=True) if not path.is_file()]
+    missing = [photo.source for photo, path in zip(truth.photos, paths, strict=True) if not os.path.isfile(path)]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(f"{truth.path}: {len(missing)} of {len(paths)} photos are not in {folder}: {some}")
@@ -103,10 +105,10 @@ def photo_paths(truth: Truth, photos_dir: str | Path | None = None) -> list[Path
 
 
 def _file_of(path: Path) -> Path:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     for name in ("annotations.json", "results.jsonl"):
-        if (path / name).is_file():
+        if os.path.isfile(path / name):
             return path / name
     raise DataError(f"{path}: expected annotations.json (COCO) or results.jsonl in this folder")
 
@@ -119,7 +121,7 @@ def _json_or_none(text: str) -> Any:
 
 
 def _of_lines(text: str, path: Path) -> Iterator[TruePhoto]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines also splits within names that hold U+2028
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -149,6 +151,9 @@ def _of_coco(document: Any, path: Path) -> list[TruePhoto]:
     try:
         categories = {category["id"]: str(category["name"]) for category in document["categories"]}
         faces: dict[Any, list[TrueFace]] = {image["id"]: [] for image in document["images"]}
+        if len(faces) < len(document["images"]):
+            twice = Counter(image["id"] for image in document["images"]).most_common(1)[0][0]
+            raise DataError(f"{path}: image id {twice!r} occurs twice")
         for number, row in enumerate(document["annotations"], 1):
             where = f"{path}: annotation {row.get('id', f'number {number}')}"
             if row["image_id"] not in faces:

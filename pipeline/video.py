@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,8 @@ from pipeline.errors import OutputError, UsageError
 from pipeline.journal import Journal
 from pipeline.photos import Photo
 from pipeline.reading import FaceReading
+from pipeline.run import RUN_FILE
+from pipeline.sinks import SINKS
 from pipeline.tracking import FaceTracker, Track
 from pipeline.whole_file import whole_file
 
@@ -149,10 +152,13 @@ def annotate_video(
     every: analyse each so-many-th frame; those between show the faces of the last analysed one. show: a window; q
     closes it and ends. on_frame gets the frames done and the promised total (0: unknown). Ctrl-C ends the video early;
     what was seen until then is written. Raises UsageError for what is no video, MissingExtra without the extra
-    [video], OutputError when `out` cannot be written or is in use.
+    [video], OutputError when `out` cannot be written, is in use or holds a run over photos, whose faces.csv would be
+    lost, and PhotoError when the classifier fails.
     """
     started = time.perf_counter()
     with _opened(source) as capture, Journal(out) as lock:
+        if lock.unfinished or any((out / name).exists() for name in (RUN_FILE, SINKS["jsonl"].name)):
+            raise OutputError(f"{out}: holds a run over photos, with a faces.csv of its own: choose another folder")
         told = capture.get(cv2.CAP_PROP_FPS)
         fps = told if 0 < told < 1000 else WEBCAM_FPS
         total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -184,12 +190,13 @@ def annotate_video(
 @contextmanager
 def _opened(source: str) -> Iterator[cv2.VideoCapture]:
     """A file or webcam that gives frames. Raises UsageError when it does not open."""
-    if not source.isdigit() and not Path(source).is_file():
+    webcam = source.isascii() and source.isdigit() and len(source) < 10  # OpenCV takes 32 bits
+    if not webcam and not os.path.isfile(source):
         raise UsageError(f"{source}: no such video file (a webcam is named by its number)")
-    capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
+    capture = cv2.VideoCapture(int(source)) if webcam else cv2.VideoCapture(source)
     try:
         if not capture.isOpened():
-            kind = "no webcam of that number answers" if source.isdigit() else "not a video that OpenCV can read"
+            kind = "no webcam of that number answers" if webcam else "not a video that OpenCV can read"
             raise UsageError(f"{source}: {kind}")
         yield capture
     finally:

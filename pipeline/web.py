@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ def name_of_url(url: str) -> str:
     except ValueError:  # no URL after all; fetching it will say so
         whole = url.partition("://")[2]
     text = _UNSAFE.sub("_", whole)
-    kept = [part.lstrip(".")[-120:] for part in text.split("/")]
+    kept = [part.encode()[-120:].decode(errors="ignore").lstrip(".") for part in text.split("/")]
     return "/".join(part for part in kept if part)
 
 
@@ -110,11 +111,9 @@ def _connect(parts: SplitResult, limits: WebLimits, deadline: float) -> http.cli
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PhotoError(f"cannot be fetched: expected an http or https URL, got {parts.geturl()!r:.100}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    address = _checked_address(parts.hostname, port, allow_private=limits.allow_private)
-    wait_s = min(limits.wait_s, deadline - time.monotonic())
-    if wait_s <= 0:
-        raise TimeoutError
-    link = socket.create_connection((address, port), timeout=wait_s)
+    addresses = _checked_addresses(parts.hostname, port, allow_private=limits.allow_private)
+    link = _answering(addresses, port, limits, deadline)
+    wait_s = link.gettimeout()
     try:
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
@@ -130,14 +129,29 @@ def _connect(parts: SplitResult, limits: WebLimits, deadline: float) -> http.cli
     return connection
 
 
-def _checked_address(host: str, port: int, *, allow_private: bool) -> str:
-    """The first address of a host. Raises PhotoError when any of its addresses is not a public one."""
+def _answering(addresses: Sequence[str], port: int, limits: WebLimits, deadline: float) -> socket.socket:
+    """A connection to the first of the addresses that answers. Raises OSError, that of the last one, when none does."""
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return _call(address, port, limits, deadline)
+    return _call(addresses[-1], port, limits, deadline)
+
+
+def _call(address: str, port: int, limits: WebLimits, deadline: float) -> socket.socket:
+    wait_s = min(limits.wait_s, deadline - time.monotonic())
+    if wait_s <= 0:
+        raise TimeoutError
+    return socket.create_connection((address, port), timeout=wait_s)
+
+
+def _checked_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """The addresses of a host. Raises PhotoError when any of them is not a public one."""
     addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not allow_private:
         for address in addresses:
             if not _is_public(address):
                 raise PhotoError(f"{host} is at {address}, a private address; --allow-private lets it be asked")
-    return addresses[0]
+    return addresses
 
 
 def _is_public(address: str) -> bool:

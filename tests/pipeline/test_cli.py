@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.sinks import read_results
-from tests.pipeline.factories import annotate_command
+from tests.pipeline.factories import annotate_command, save_photo
+from tests.pipeline.truths import coco
 
 ROOT = Path(__file__).resolve().parents[2]
 runner = CliRunner()
@@ -65,6 +68,57 @@ def test_bad_usage_exits_2(options: list[str], message: str, photos: Path, tmp_p
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+LONG = "x" * 304
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["annotate", LONG], f"error: {LONG}: cannot be opened: File name too long"),
+        (["annotate", "a.jpg", "--detector", f"{LONG}.onnx"], f"error: {LONG}.onnx: no such weight file"),
+        (["annotate", "a.jpg", "--detector", "haar", "--emotion", f"{LONG}.onnx"], "cannot be read: File name too"),
+        (["evaluate", "haar", "--truth", LONG], f"error: {LONG}: cannot be read: File name too long"),
+        (["calibrate", "--truth", "t.json", "--detector", f"{LONG}.onnx"], f"error: {LONG}.onnx: no such weight file"),
+        (["video", LONG, "--detector", "haar"], f"error: {LONG}: no such video file"),
+        (["video", "²", "--detector", "haar"], "error: ²: no such video file"),
+        (["video", "9" * 20, "--detector", "haar"], "no such video file"),
+        (["report", LONG], f"error: {LONG}: expected the output of a finished"),
+        (["convert", LONG, "--format", "csv"], f"error: {LONG}: expected the output of a finished"),
+        (["convert", "out", "--format", "pictures", "--photos", LONG], "expected --photos, the folder"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_paths_that_cannot_be_exit_2(
+    words: list[str], message: str, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_photo(tmp_path / "a.jpg")
+    (tmp_path / "t.json").write_text(json.dumps(coco([{"bbox": [0, 0, 9, 9], "attributes": {"emotion": "sad"}}])))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/results.jsonl").write_text("")
+    emotion = ["--emotion", str(weights)] if words[0] in ("video", "calibrate") else []
+    result = runner.invoke(app, [*words, *emotion])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert message in result.stderr
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path, *_: object, **__: object) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    (tmp_path / "results.jsonl").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fails)
+        for words in (["report", str(tmp_path)], ["convert", str(tmp_path), "--format", "csv"]):
+            result = runner.invoke(app, words)
+            told = f"error: {tmp_path}/results.jsonl: cannot be read: Permission denied\n"
+            assert (result.exit_code, result.stderr) == (2, told)
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_text", fails)
+    result = runner.invoke(app, ["report", str(tmp_path)])
+    assert result.stderr == f"error: {tmp_path}/run.json: cannot be read: Permission denied\n"
 
 
 def test_weights_that_are_damaged_or_not_ours_exit_2(photos: Path, tmp_path: Path, weights: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import emotion
 import facedet
 import pipeline
 from pipeline.crops import CropRule
@@ -144,6 +146,27 @@ def test_without_fallback_a_failure_is_an_error() -> None:
     with pytest.raises(DetectorError):
         reader.read(two_tone())
     assert [reading.error for reading in reader.read_many([two_tone()])] == ["failing failed: out of luck"]
+
+
+class BrightClassifier(BrightnessClassifier):
+    """Fails on white crops."""
+
+    def classify(self, crops: Sequence[np.ndarray]) -> emotion.Expressions:
+        if any(crop.mean() > 200 for crop in crops):
+            raise RuntimeError("too bright")
+        return super().classify(crops)
+
+
+def test_a_classifier_that_fails_on_a_photo_costs_that_photo() -> None:
+    reader = CrowdPipeline(make_chain(), BrightClassifier())
+    readings = list(reader.read_many([grey_image(), two_tone(), b"no photo", grey_image()]))
+    assert [reading.error for reading in readings] == [
+        None, "brightness@0123456789ab failed: too bright", readings[2].error, None
+    ]  # fmt: skip
+    assert "not a JPEG" in str(readings[2].error)
+    assert [len(reading.faces) for reading in readings] == [2, 0, 0, 2]
+    with pytest.raises(PhotoError, match="array: brightness@0123456789ab failed: too bright"):
+        reader.read(two_tone())
 
 
 def test_every_public_name_is_there() -> None:

@@ -37,6 +37,13 @@ def test_a_detector_that_fails_on_one_photo_is_used_on_the_next() -> None:
     assert reasons == [None, "failing failed: out of luck", None]
 
 
+def test_a_stand_in_that_cannot_load_is_no_reason_once_the_wanted_one_works() -> None:
+    chain = make_chain({"failing": FailingDetector(limit=200), "haar": OSError("no")})
+    with pytest.raises(DetectorError, match=r"^failing failed: out of luck; haar could not be loaded: no$"):
+        chain.detect(grey_image(300))
+    assert chain.detect(grey_image(100)).fallback_reason is None
+
+
 def test_a_detector_that_breaks_the_contract_has_failed() -> None:
     class Silent:
         name = "silent"
@@ -62,6 +69,11 @@ def test_when_all_fail_all_reasons_are_told() -> None:
         chain.detect(grey_image())
     with pytest.raises(DetectorError, match="compact could not be loaded: a; haar could not be loaded: b"):
         make_chain({"compact": OSError("a"), "haar": OSError("b")})
+
+
+def test_a_failure_without_words_is_told_by_its_kind() -> None:
+    chain = make_chain({"compact": MemoryError(), "haar": HAAR})
+    assert chain.load_failure == "compact could not be loaded: MemoryError"
 
 
 def test_haar_has_nothing_to_fall_back_on() -> None:

@@ -152,6 +152,13 @@ def test_photos_of_phones(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_photo(path)
 
 
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+
+
+def one_byte_off(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
 BAD = {
     "empty": (b"", "the file is empty"),
     "text": (
@@ -168,7 +175,9 @@ BAD = {
     "truncated WebP": (encoded(corner_image(), "WEBP", lossless=True)[:40], "damaged or truncated"),
     "truncated GIF": (encoded(corner_image(), "GIF")[:30], "damaged or truncated"),
     "PNG with a wrong checksum": (encoded(corner_image(), "PNG").replace(b"IDAT", b"IDAX", 1), "damaged or truncated"),
+    "PNG with a wrong byte in its pixels": (one_byte_off(encoded(NOISE, "PNG"), 2000), "damaged or truncated"),
     "float TIFF": (encoded(Image.new("F", (4, 4)), "TIFF"), "32-bit float"),
+    "32-bit TIFF": (encoded(Image.new("I", (4, 4), 200), "TIFF"), "32-bit or signed pixels"),
 }
 
 

@@ -86,6 +86,10 @@ def test_any_probabilities_keep_the_schema(shares: list[float], score: float) ->
 FACE = make_face().to_dict()
 
 
+def with_face(**changes: Any) -> dict[str, Any]:
+    return {**make_reading().to_dict(), "faces": [face_data(**changes)]}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -98,6 +102,24 @@ FACE = make_face().to_dict()
         ({**make_reading().to_dict(), "faces": [{**FACE, "score": float("nan")}]}, "expected a finite number, got nan"),
         ({**make_reading().to_dict(), "faces": [{**FACE, "box_xyxy": [0, 0, 9, 10**400]}]}, "OverflowError"),
         ({**make_reading().to_dict(), "width": "200"}, "expected a size in pixels, got '200'"),
+        ({**make_reading().to_dict(), "photo": None}, "expected the name of a photo, got None"),
+        ({**make_reading().to_dict(), "photo": ""}, "expected the name of a photo, got ''"),
+        ({**make_reading().to_dict(), "photo": "./"}, r"expected the name of a photo, got '\./'"),
+        ({**make_reading().to_dict(), "photo": "a\0.jpg"}, "expected the name of a photo"),
+        ({**make_reading().to_dict(), "photo": "a\udce9.jpg"}, "surrogates not allowed"),
+        ({**make_reading().to_dict(), "detector": ["haar"]}, r"expected text, got \['haar'\]"),
+        ({**make_reading().to_dict(), "fallback_reason": {}}, "expected text, got {}"),
+        ({**make_reading().to_dict(), "emotion_model": 1}, "expected text, got 1"),
+        ({**make_reading().to_dict(), "error": []}, r"expected text, got \[\]"),
+        ({**make_reading().to_dict(), "exif_orientation": 99}, "expected an exif_orientation from 1 to 8, got 99"),
+        ({**make_reading().to_dict(), "exif_orientation": "6"}, "expected an exif_orientation from 1 to 8, got '6'"),
+        (with_face(box_xyxy=[50, 40, 10, 90]), "expected a box with 0 <= x1 < x2 and 0 <= y1 < y2"),
+        (with_face(box_xyxy=[-1, 0, 10, 90]), "expected a box with 0 <= x1 < x2 and 0 <= y1 < y2"),
+        (with_face(box_xyxy=[0, 0, 200.01, 90]), "expected boxes within the photo, which is 200 x 100 pixels"),
+        (with_face(box_xyxy=[0, 0, 200, 101]), "expected boxes within the photo, which is 200 x 100 pixels"),
+        ({**with_face(), "width": None}, "expected boxes within the photo, which is None x 100 pixels"),
+        (with_face(score=7), "expected a number from 0 to 1, got 7"),
+        (with_face(probabilities={**FACE["probabilities"], "sad": -3}), "expected a number from 0 to 1, got -3"),
     ],
 )
 def test_what_is_no_reading_is_told(data: Any, message: str) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from emotion import Expressions
 from pipeline import stages
 from pipeline.errors import OutputError, UsageError
 from pipeline.journal import STATE_FOLDER, Journal
+from pipeline.photos import Photo
 from pipeline.reading import PhotoReading
 from pipeline.run import RunSettings, annotate
 from pipeline.sinks import read_results
-from pipeline.sources import find_photos
+from pipeline.sources import Source, find_photos
 from pipeline.summary import Summary
 from tests.pipeline.factories import FailingDetector, SquareDetector, make_pipeline, make_reading, save_photo
 
@@ -101,12 +106,64 @@ def test_files_of_other_photos_are_told_and_kept(photos: Path, tmp_path: Path) -
     assert (out / "voc/0/00.xml").is_file()
 
 
+def test_outputs_of_an_earlier_run_are_told_and_kept(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out", settings=replace(SETTINGS, formats=("jsonl", "csv", "coco", "yolo")))
+    (tmp_path / "out/report.html").write_text("")
+    notes: list[str] = []
+    settings = replace(SETTINGS, formats=("jsonl", "csv"), pictures=False)
+    run(photos, tmp_path / "out", settings=settings, on_note=notes.append)
+    told = f"{tmp_path}/out also holds annotated, report.html, coco.json, yolo, which this run has not written"
+    assert notes == [told]
+    assert (tmp_path / "out/coco.json").exists()
+
+
 def test_two_photos_of_one_picture_are_refused(tmp_path: Path) -> None:
     for name in ("a.heic", "a.heic.jpg"):
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(b"")
     with pytest.raises(UsageError, match="would share one picture"):
         run(tmp_path / "photos", tmp_path / "out")
+
+
+def test_a_picture_where_another_has_its_folder_is_refused_before_the_run(tmp_path: Path) -> None:
+    sources = [Source(f"http://h/photo{tail}", f"h/photo{tail}") for tail in ("", "/1.jpg")]
+    with pytest.raises(
+        UsageError, match=r"^h/photo would stand where h/photo/1\.jpg has its folder: rename one, or give"
+    ):
+        annotate(sources, tmp_path / "out", settings=SETTINGS, pipelines=[make_pipeline()])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 252, "é" * 126])
+def test_a_label_file_whose_name_would_be_too_long_is_refused_before_the_run(name: str, tmp_path: Path) -> None:
+    photo = save_photo(tmp_path / "a.jpg").rename(tmp_path / name)
+    settings = replace(SETTINGS, formats=("jsonl", "voc"), pictures=False)
+    with pytest.raises(UsageError, match="would get a label file whose name has 256 bytes, 255 at most can be: rename"):
+        run(photo, tmp_path / "out", settings=settings)
+    run(photo, tmp_path / "out", settings=replace(settings, formats=("jsonl", "coco")))
+
+
+def test_a_file_of_an_earlier_run_where_a_picture_has_its_folder_is_one_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/annotated").mkdir(parents=True)
+    (tmp_path / "out/annotated/2").write_text("in the way")
+    run(photos, tmp_path / "out")
+    errors = {r.error for r in read_results(tmp_path / "out/results.jsonl") if r.source.startswith("2/")}
+    assert errors == {"the annotated picture cannot be written: File exists"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"), [("faces.csv", True), ("run.json", True), ("voc", False), ("annotated", False)]
+)
+def test_what_stands_in_the_way_is_told_before_the_run(
+    name: str, is_folder: bool, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir()
+    path.mkdir() if is_folder else path.write_text("")
+    kind = "folder" if is_folder else "file"
+    with pytest.raises(OutputError, match=f"{name}: cannot be written: a {kind} has that name"):
+        run(photos, tmp_path / "out", settings=replace(SETTINGS, formats=("jsonl", "csv", "voc")))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
 def test_no_pictures(photos: Path, tmp_path: Path) -> None:
@@ -178,6 +235,41 @@ def test_resume_refuses_other_settings_and_other_photos(photos: Path, tmp_path: 
         run(photos, tmp_path / "out", resume=True)
 
 
+def test_resume_knows_photos_of_the_same_names_from_each_other(photos: Path, tmp_path: Path) -> None:
+    for i in range(30):
+        save_photo(tmp_path / f"others/{i % 3}/{i:02d}.jpg", 200, 100, 8 * i)
+    save_photo(tmp_path / "others/0/bad.jpg")
+    with pytest.raises(Stop):
+        run(photos, tmp_path / "out", on_reading=stop_after(10))
+    with pytest.raises(OutputError, match="holds another unfinished run: photos_sha256"):
+        run(tmp_path / "others", tmp_path / "out", resume=True)
+    run(photos, tmp_path / "out", resume=True)
+    assert run(tmp_path / "others", tmp_path / "out", resume=True).measured == 31
+    assert run(tmp_path / "others", tmp_path / "out", resume=True).measured == 0
+    save_photo(tmp_path / "others/0/00.jpg", 240, 100)
+    assert run(tmp_path / "others", tmp_path / "out", resume=True).measured == 31
+
+
+def test_resume_knows_a_detector_file_by_its_content(photos: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "squares.onnx"
+    weights.write_bytes(b"first")
+    pipelines = [make_pipeline({str(weights): SquareDetector()})]
+    run(photos, tmp_path / "out", pipelines=pipelines)
+    assert run(photos, tmp_path / "out", pipelines=pipelines, resume=True).measured == 0
+    weights.write_bytes(b"second")
+    assert run(photos, tmp_path / "out", pipelines=pipelines, resume=True).measured == 31
+
+
+@pytest.mark.parametrize("lost", ["annotated/1/01.jpg", "voc/1/01.xml", "run.json"])
+def test_resume_brings_back_what_was_deleted(lost: str, photos: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, formats=("jsonl", "voc"))
+    run(photos, tmp_path / "out", settings=settings)
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / lost).unlink()
+    run(photos, tmp_path / "out", settings=settings, resume=True)
+    assert contents(tmp_path / "out") == before
+
+
 def test_a_plain_run_gives_up_an_unfinished_one_and_says_so(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(photos, tmp_path / "out", on_reading=stop_after(10))
@@ -191,6 +283,16 @@ def test_two_runs_on_one_output_are_refused(photos: Path, tmp_path: Path) -> Non
     with Journal(tmp_path / "out"), pytest.raises(OutputError, match="another run is writing here"):
         run(photos, tmp_path / "out")
     run(photos, tmp_path / "out")
+
+
+def test_a_run_that_ends_leaves_the_lock_of_the_next_one(tmp_path: Path) -> None:
+    with Journal(tmp_path) as first:
+        first.begin({})
+        first.finish()
+        second = Journal(tmp_path)
+    with second, pytest.raises(OutputError, match="another run is writing here"):
+        Journal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
@@ -265,6 +367,27 @@ def test_a_picture_that_cannot_be_written_is_one_error(
     assert reading.faces
 
 
+def test_a_photo_whose_reading_fails_is_one_error(photos: Path, tmp_path: Path) -> None:
+    (photos / "1/broken.jpg").symlink_to("/proc/self/mem")  # opens, but what it begins with cannot be read
+    assert run(photos, tmp_path / "out").errors == 2
+    reading = next(r for r in read_results(tmp_path / "out/results.jsonl") if r.source == "1/broken.jpg")
+    assert reading.error == "cannot be read: Input/output error"
+
+
+def test_a_classifier_that_fails_is_told_for_each_photo_with_faces(photos: Path, tmp_path: Path) -> None:
+    reader = make_pipeline()
+
+    def broken(crops: Sequence[object]) -> Expressions:
+        if crops:
+            raise MemoryError
+        return Expressions.empty()
+
+    reader.classifier.classify = broken  # type: ignore[method-assign]
+    assert run(photos, tmp_path / "out", pipelines=[reader]).errors == 31
+    errors = {reading.error for reading in read_results(tmp_path / "out/results.jsonl")}
+    assert errors == {"the file is empty", "brightness@0123456789ab failed: MemoryError"}
+
+
 def test_a_photo_over_the_pixel_limit_is_one_error(photos: Path, tmp_path: Path) -> None:
     save_photo(photos / "large.png", 300, 200)
     assert run(photos, tmp_path / "out", settings=replace(SETTINGS, max_pixels=50_000)).errors == 2
@@ -295,6 +418,31 @@ def test_blocks_are_bounded_by_photos_and_pixels(tmp_path: Path, monkeypatch: py
     sizes = [(len(block.sources), block.pixels) for block in stages.blocks_of(sources, max_pixels=10**6)]
     assert sizes == [(3, 300), (2, 1000), (1, 100), (1, 2000), (1, 100)]
     assert [len(block.sources) for block in stages.blocks_of(sources, max_pixels=1000)] == [3, 2, 3]
+
+
+def test_a_stopped_run_does_not_wait_for_photos_that_are_slow(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun = Source.load, []
+    second_block, ended = threading.Event(), threading.Event()
+
+    def slow(self: Source, **limits: Any) -> Photo:
+        begun.append(self.name)
+        if len(begun) > stages.BLOCK_PHOTOS:
+            second_block.set()
+            ended.wait(10)
+            time.sleep(0.1)
+        return real(self, **limits)
+
+    def stop(reading: PhotoReading) -> None:
+        assert second_block.wait(10)
+        ended.set()
+        raise Stop
+
+    monkeypatch.setattr(Source, "load", slow)
+    with pytest.raises(Stop):
+        run(photos, tmp_path / "out", on_reading=stop, settings=replace(SETTINGS, pictures=False))
+    assert stages.BLOCK_PHOTOS < len(begun) < 2 * stages.BLOCK_PHOTOS
 
 
 def test_the_summary_in_words_and_as_json() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.sources import find_photos
+from pipeline.sources import find_photos, read_list
 from tests.pipeline.factories import save_photo
 
 
@@ -47,6 +48,12 @@ def test_globs(photos: Path) -> None:
     assert names(f"{photos}/s*") == ["sub/b.jpg", "sub/deep/c.webp"]
 
 
+def test_a_glob_that_leads_out_of_its_fixed_part(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos / "sub")
+    assert names("*/../../*.jpg") == ["b.jpg"]
+    assert names("*/../../*.jpg", "b.jpg", exclude=photos) == ["b.jpg", "sub/b.jpg"]
+
+
 def test_relative_arguments(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     assert names("sub") == ["b.jpg", "deep/c.webp"]
@@ -83,6 +90,44 @@ def test_the_output_folder_is_left_out(photos: Path) -> None:
     assert names(f"{photos}/**/b.jpg", exclude=photos / "out") == ["annotated/b.jpg", "b.jpg", "sub/b.jpg"]
 
 
+def test_the_output_folder_is_left_out_of_globs_that_match_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_photo(photos / "annotated/b.jpg")
+    save_photo(photos / "out/annotated/sub/b.jpg")
+    monkeypatch.chdir(photos)
+    assert names("*", exclude=Path()) == ["a.PNG", "b.jpg", "out/annotated/sub/b.jpg", "sub/b.jpg", "sub/deep/c.webp"]
+    assert names("**", exclude=Path("out")) == ["a.PNG", "annotated/b.jpg", "b.jpg", "sub/b.jpg", "sub/deep/c.webp"]
+    assert names("out/annotated/*", exclude=Path("out")) == ["sub/b.jpg"]
+
+
+def test_the_output_folder_is_left_out_whichever_way_leads_to_it(photos: Path, tmp_path: Path) -> None:
+    save_photo(photos / "out/annotated/b.jpg")
+    (tmp_path / "link").symlink_to(photos)
+    for what, out in ((photos, tmp_path / "link/out"), (tmp_path / "link", photos / "out")):
+        assert names(what, exclude=out) == names(f"{what}/**", exclude=out) == [
+            "a.PNG", "b.jpg", "sub/b.jpg", "sub/deep/c.webp"
+        ]  # fmt: skip
+
+
+def test_an_empty_argument() -> None:
+    with pytest.raises(UsageError, match="expected photos, folders, globs or URLs, got an empty argument"):
+        find_photos([""])
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_a_list_with_a_byte_order_mark(end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa.jpg" + end + "ü.jpg".encode())
+    assert read_list(path) == ["a.jpg", "ü.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffa.jpg\n".encode(encoding))
+    with pytest.raises(UsageError, match=r"list\.txt: expected UTF-8 text, got UTF-16"):
+        read_list(path)
+
+
 def test_non_ascii_and_very_long_names(tmp_path: Path) -> None:
     long = "x" * 251 + ".jpg"
     for name in ("Zürich 東京 🎉.jpg", long):
@@ -103,6 +148,20 @@ def test_names_that_are_not_utf8_become_valid_text(tmp_path: Path) -> None:
 def test_what_is_not_there(photos: Path, what: str) -> None:
     with pytest.raises(UsageError, match=r"no such file|no photos in"):
         find_photos([f"{photos}/{what}"])
+
+
+def test_a_folder_that_cannot_be_listed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def locked(folder: str | Path) -> object:
+        if str(folder).endswith("deep"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    for what in (photos, f"{photos}/s*"):
+        with pytest.raises(UsageError, match=r"sub/deep: cannot be listed: Permission denied$"):
+            find_photos([what])
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.formats import write_coco, write_coco_emotions
-from pipeline.sinks import read_results
+from pipeline.sinks import read_results, write_results
 from pipeline.truth import TrueFace, load_truth, photo_paths
 from tests.pipeline.factories import make_face, make_reading, save_photo
 from tests.pipeline.truths import coco, save_coco
@@ -92,6 +92,19 @@ def test_a_photo_twice(tmp_path: Path) -> None:
     document["images"].append({**document["images"][0], "id": 2})
     with pytest.raises(DataError, match=r"photo 'a\.jpg' occurs twice"):
         load_truth(save_coco(tmp_path / "t.json", document))
+
+
+def test_an_image_id_twice(tmp_path: Path) -> None:
+    document = coco([HAPPY])
+    document["images"].append({**document["images"][0], "file_name": "b.jpg"})
+    with pytest.raises(DataError, match=r"t\.json: image id 1 occurs twice"):
+        load_truth(save_coco(tmp_path / "t.json", document))
+
+
+def test_names_with_the_line_ends_of_other_scripts(tmp_path: Path) -> None:
+    readings = [make_reading("a\u2028b\x85c.jpg", [make_face()]), make_reading("d.jpg")]
+    write_results(readings, tmp_path / "results.jsonl")
+    assert [photo.source for photo in load_truth(tmp_path).photos] == ["a\u2028b\x85c.jpg", "d.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,19 @@ def test_a_disk_that_takes_no_more_and_an_output_in_use(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["annotated.mp4", "faces.csv", "tracks.csv"]
 
 
+@pytest.mark.parametrize("name", ["run.json", "results.jsonl", ".crowdmood/journal.jsonl"])
+def test_the_folder_of_a_run_over_photos_is_refused(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "out" / name, tmp_path / "out/faces.csv"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"run": {}}\n{"readings": [{}]}\n')
+    with pytest.raises(
+        OutputError, match=r"out: holds a run over photos, with a faces\.csv of its own: choose another"
+    ):
+        run(make_video(tmp_path / "v.avi"), tmp_path / "out")
+    assert (tmp_path / "out/faces.csv").read_text().startswith('{"run"')
+    assert (tmp_path / "out" / name).exists()
+
+
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "trackers", None)
     with pytest.raises(MissingExtra, match=r"pip install 'crowdmood\[video\]'"):
@@ -234,6 +247,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("4 frames, 0 faces followed, ")
     assert rows_of(tmp_path / "out/tracks.csv") == []
+
+
+def test_without_a_folder_photos_and_videos_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = tiny_classifier(tmp_path / "tiny.onnx")
+    words = ["video", str(make_video(tmp_path / "v.avi", 2)), "--emotion", str(weights), "--detector", "haar"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert (tmp_path / "crowdmood-video/faces.csv").exists()
+    assert not (tmp_path / "crowdmood-out").exists()
 
 
 def test_the_command_tells_of_frames_that_are_missing(tmp_path: Path) -> None:

@@ -173,6 +173,25 @@ def test_a_name_that_has_one_private_address_is_refused(monkeypatch: pytest.Monk
         fetch("http://example.org/x.jpg")
 
 
+def test_every_address_of_a_host_is_tried(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = socket.create_connection, []
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        addresses = {"photos.test": ("127.0.0.8", "127.0.0.9", "127.0.0.1")}.get(host, (host,))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(place[0])
+        if place[0] != "127.0.0.1":
+            raise ConnectionRefusedError("refused")
+        return real(place, timeout)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert fetch(url.replace("127.0.0.1", "photos.test") + "/photo.jpg", limits=LOCAL) == PHOTO
+    assert asked == ["127.0.0.8", "127.0.0.9", "127.0.0.1"]
+
+
 def test_a_closed_port_and_an_unknown_scheme() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -194,6 +213,7 @@ def test_a_closed_port_and_an_unknown_scheme() -> None:
         ("https://example.org:8080/", "example.org"),
         ("http://h/%2e%2e/.hidden", "h/_2e_2e/hidden"),
         ("http://[bad/x.jpg", "_bad/x.jpg"),
+        (f"http://h/{'東' * 100}.jpg", f"h/{'東' * 38}.jpg"),
     ],
 )
 def test_names_of_urls(url: str, name: str) -> None:

@@ -20,12 +20,14 @@ from torch import nn
 from emotion.card import ModelCard
 from emotion.data.augment import VIEW
 from emotion.errors import ConfigError, MissingExtra, WeightsError
-from emotion.models import MODELS
+from emotion.models import BASELINES, MODELS
 from emotion.sizes import size_faults
 from emotion.views import mean_logits
 
 BUNDLED = "bundled"
 """Stands for the shipped classifier where weights to start from are asked for."""
+NETWORKS = tuple(name for name in MODELS if name not in BASELINES)
+"""The architectures that have weights."""
 HALF_SUFFIX = ".half"
 """Of the names of those weights in an exported file that are stored as float16."""
 
@@ -59,8 +61,8 @@ def load_checkpoint(run_or_file: str | Path) -> Checkpoint:
     metadata, state = _read(path)
     config = metadata["config"]
     name, labels = config["model"], tuple(metadata["labels"])
-    if name not in MODELS:
-        raise WeightsError(f"{path}: model {name!r} is unknown: expected one of {', '.join(MODELS)}")
+    if name not in NETWORKS:
+        raise WeightsError(f"{path}: model {name!r} is unknown: expected one of {', '.join(NETWORKS)}")
     network = MODELS[name](len(labels))
     try:
         network.load_state_dict(state)
@@ -113,7 +115,7 @@ def save_whole(value: dict[str, Any], path: Path) -> None:
 def read_saved(path: Path) -> dict[str, Any]:
     """The entries of a .pt file that `emotion train` may have written, or the same of an exported .onnx file.
 
-    Raises WeightsError when it is damaged.
+    Raises WeightsError when it is damaged, or an entry has not the shape that `emotion train` gives it.
     """
     if path.suffix == ".onnx":
         return _read_exported(path)
@@ -126,7 +128,29 @@ def read_saved(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: damaged or no checkpoint: expected one of `emotion train` ({reason})") from None
     if not isinstance(saved, dict):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train`, got a {type(saved).__name__}")
+    if faults := _shape_faults(saved):
+        raise WeightsError(f"{path}: expected a checkpoint of `emotion train`: {'; '.join(faults)}")
     return saved
+
+
+def _shape_faults(saved: dict[Any, Any]) -> list[str]:
+    """What is wrong with those entries of a .pt file that are there, one sentence each."""
+    faults = []
+    for entry in ("network", "averaged", "model"):
+        values = saved.get(entry, {})
+        if not isinstance(values, dict) or not all(isinstance(value, torch.Tensor) for value in values.values()):
+            faults.append(f"{entry}: expected tensors by name")
+    told = saved.get("metadata", {})
+    if not isinstance(told, dict):
+        return [*faults, f"metadata: expected entries by name, got a {type(told).__name__}"]
+    config, labels = told.get("config", {}), told.get("labels", [])
+    if not isinstance(config, dict) or not isinstance(config.get("model", ""), str):
+        faults.append("config: expected settings by name, with the name of a model")
+    if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+        faults.append(f"labels: expected a list of names, got {labels!r}")
+    if not isinstance(told.get("metrics", {}), dict):
+        faults.append("metrics: expected figures by name")
+    return faults
 
 
 def _read_exported(path: Path) -> dict[str, Any]:
@@ -151,7 +175,7 @@ def _read_exported(path: Path) -> dict[str, Any]:
     if any("::" in name for name in values):
         raise WeightsError(f"{path}: its norms are folded away: expected a file that today's `emotion export` made")
     network = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
-    if card.name in MODELS:  # the graph does not hold the counters of batches
+    if card.name in NETWORKS:  # the graph does not hold the counters of batches
         fresh = MODELS[card.name](len(card.labels)).state_dict()
         network |= {name: value for name, value in fresh.items() if name.endswith("num_batches_tracked")}
     metadata = {"config": {"model": card.name}, "labels": card.labels, **card.training}
@@ -160,9 +184,9 @@ def _read_exported(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     saved = read_saved(path)
-    if "averaged" in saved:  # last.pt of a run that keeps a moving average
-        inner = "module.network."
-        saved["network"] = {k.removeprefix(inner): v for k, v in saved["averaged"].items() if k.startswith(inner)}
+    for entry, inner in (("averaged", "module.network."), ("model", "network.")):  # last.pt
+        if entry in saved and "network" not in saved:
+            saved["network"] = {k.removeprefix(inner): v for k, v in saved[entry].items() if k.startswith(inner)}
     if not {"network", "metadata"} <= set(saved):
         raise WeightsError(f"{path}: expected a checkpoint of `emotion train` with the entries network and metadata")
     metadata = {**saved["metadata"], "torch": str(saved["metadata"].get("torch", "unknown"))}

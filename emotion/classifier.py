@@ -70,16 +70,16 @@ def load_classifier(
     shipped = resources.files("emotion") / "weights"
     is_name = not text.endswith(".onnx") and Path(text).name == text
     source = shipped / f"{text}.onnx" if is_name else Path(text)
-    if not source.is_file():
+    try:
+        weights = source.read_bytes() if source.is_file() else None
+    except OSError as error:
+        raise WeightsError(f"{source}: cannot be read: {error.strerror}") from None
+    if weights is None:
         names = ", ".join(shipped_classifiers()) or "none"
         raise WeightsError(
             f"{source if not is_name else text}: no such classifier: expected a shipped one ({names}) "
             "or the path of an .onnx file made by `emotion export`"
         )
-    try:
-        weights = source.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{source}: cannot be read: {error.strerror}") from None
     return ExpressionClassifier(Path(text).stem, weights, where=str(source), threads=threads, test_time=test_time)
 
 

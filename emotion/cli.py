@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from emotion.data import load_split_if_any
 from emotion.errors import ConfigError, EmotionError
 from emotion.export_command import card, export
+from emotion.expressions import EMOTIONS
 from emotion.options import (
     AsJson,
     Data,
@@ -78,7 +79,8 @@ def evaluate(
         predictions = dataclasses.replace(predictions, temperature=temperature)
     figures = measure.evaluate(
         predictions, scorer.identity, split=split, test_time=used_test_time(scorer.card, test_time),
-        train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
+        train=load_split_if_any(data, "train") if split != "train" else None,
+        ferplus=None if ferplus is None else measure.ferplus_accuracy(scorer, loaded, ferplus, test_time=test_time),
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(figures.to_dict()))
@@ -143,7 +145,7 @@ def zoo() -> None:
 def summary(
     model: Annotated[str, typer.Argument(help="A name of `emotion zoo`.")],
     *,
-    classes: Annotated[int, typer.Option(help="Number of outputs.")] = 7,
+    classes: Annotated[int, typer.Option(min=2, max=len(EMOTIONS), help="Number of outputs.")] = 7,
 ) -> None:
     """Layers, output shapes and parameters of an architecture, counted as Keras does."""
     from emotion.models import BASELINES, MODELS

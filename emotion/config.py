@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from emotion.data.augment import VIEW, Augmentation
 from emotion.expressions import EMOTIONS
@@ -12,6 +14,8 @@ FERPLUS_TEACHER = "ferplus"
 """Stands among `TrainConfig.teacher` for the FER+ votes."""
 LABEL_SOURCES = ("fer2013", "ferplus", "ferplus-majority", "ferplus-both")
 """What is learned: FER-2013's label; the shares of the FER+ votes; their majority; the mean of shares and majority."""
+AUGMENTED_SHARES = ("flip", "low_resolution", "erase", "blur", "jpeg")
+"""Fields of `Augmentation` that are shares of the images."""
 CHOICES = {
     "optimiser": ("adamw", "sgd", "adam"),
     "schedule": ("cosine", "plateau", "constant"),
@@ -94,12 +98,18 @@ class TrainConfig:
             (0 <= self.seed < 2**32, f"seed {self.seed}: expected 0 to {2**32 - 1}"),
             (self.ferplus_weight >= 0, f"ferplus_weight {self.ferplus_weight}: expected 0 or more"),
             (
-                min(vars(self.augmentation).values()) >= 0 and self.augmentation.scale < 1,
+                all(0 <= v < math.inf for v in vars(self.augmentation).values()) and self.augmentation.scale < 1,
                 f"augmentation {vars(self.augmentation)}: expected ranges of 0 or more, and scale below 1",
+            ),
+            (
+                not any(vars(self.augmentation)[name] > 1 for name in AUGMENTED_SHARES),
+                f"augmentation {vars(self.augmentation)}: expected shares of the images, 0 to 1, as "
+                f"{', '.join(AUGMENTED_SHARES)}",
             ),
             (self.mixup >= 0, f"mixup {self.mixup}: expected 0 (none) or more"),
             (0 < self.distill_weight <= 1, f"distill_weight {self.distill_weight}: expected a share in (0, 1]"),
             (0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected between 0 and 1"),
+            (self.plateau_patience >= 1, f"plateau_patience {self.plateau_patience}: expected 1 or more epochs"),
             (0 < self.view <= 1, f"view {self.view}: expected a part of the face side in (0, 1]"),
             (self.early_stopping >= 0, f"early_stopping {self.early_stopping}: expected 0 (never) or more epochs"),
             (
@@ -159,6 +169,6 @@ class TrainConfig:
 
 
 def _is_schedule(schedule: tuple[tuple[float, int], ...]) -> bool:
-    starts = [start for start, _ in schedule]
-    rising = all(a < b for a, b in zip(starts, [*starts[1:], 1.0], strict=True))
-    return bool(starts) and starts[0] == 0 and rising and all(size >= 24 for _, size in schedule)
+    starts = [*(start for start, _ in schedule), 1.0]
+    rising = all(a < b for a, b in pairwise(starts))
+    return len(schedule) > 0 and starts[0] == 0 and rising and all(size >= 24 for _, size in schedule)

@@ -19,9 +19,12 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: damaged line: {error}") from None
+        if not isinstance(line, dict) or not {"epoch", "public_accuracy"} <= set(line):
+            raise DataError(f"{path}:{number}: damaged line: expected epoch and public_accuracy")
+        lines.append(line)
     return lines
 
 

@@ -15,9 +15,7 @@ from sklearn import metrics
 from emotion.calibration import expected_calibration_error, log_loss
 from emotion.card import ModelCard
 from emotion.classifier import load_classifier, shipped_classifiers
-from emotion.data import FerSplit, ferplus_majority, load_ferplus_votes
-from emotion.errors import DataError
-from emotion.expressions import EMOTIONS
+from emotion.data import FerSplit, ferplus_relabelled, near_copies
 from emotion.views import probabilities
 
 BOOTSTRAP_SAMPLES = 2_000
@@ -86,7 +84,8 @@ class Evaluation:
     Intervals: 95 %, by resampling the images. binary_accuracy: what Keras' "binary_accuracy" calls accuracy,
     over one-hot labels at threshold 0.5, and binary_recall, the share of labels given more than that; kept to show how
     little they say. without_duplicates: accuracy on the images whose pixels do not occur in Training, None when
-    Training was not at hand or has them all.
+    Training was not at hand or has them all; without_near_copies likewise on those that do not occur there a little
+    differently cut or saved either. duplicates, near_copies: how many are left out.
     """
 
     model: str
@@ -107,6 +106,8 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     duplicates: int | None = None
     without_duplicates: float | None = None
+    near_copies: int | None = None
+    without_near_copies: float | None = None
     ferplus_accuracy: float | None = None
     ferplus_images: int | None = None
     balanced_accuracy_interval: tuple[float, float] | None = None
@@ -156,9 +157,9 @@ def evaluate(
     split: str,
     test_time: str = "none",
     train: FerSplit | None = None,
-    ferplus: Path | None = None,
+    ferplus: tuple[float, int] | None = None,
 ) -> Evaluation:
-    """All figures. `train` adds accuracy without duplicates; `ferplus`, the votes file, adds FER+ accuracy."""
+    """All figures. `train` adds accuracy without what it shares; `ferplus` is what `ferplus_accuracy` gave."""
     labels, chosen, right = predictions.split.labels, predictions.chosen, predictions.right
     classes = range(len(predictions.names))
     raw, shares = probabilities(predictions.logits), predictions.shares
@@ -184,12 +185,16 @@ def evaluate(
         macro_f1_interval=intervals.macro_f1,
     )  # fmt: skip
     if train is not None:
-        fresh = ~duplicate_images(predictions.split, train)
-        without = float(right[fresh].mean()) if fresh.any() else None
-        evaluation = dataclasses.replace(evaluation, duplicates=int((~fresh).sum()), without_duplicates=without)
+        same = duplicate_images(predictions.split, train)
+        near = same | near_copies(predictions.split, train)
+        without = [float(right[~left_out].mean()) if not left_out.all() else None for left_out in (same, near)]
+        evaluation = dataclasses.replace(
+            evaluation,
+            duplicates=int(same.sum()), without_duplicates=without[0],
+            near_copies=int(near.sum()), without_near_copies=without[1],
+        )  # fmt: skip
     if ferplus is not None:
-        accuracy, images = ferplus_accuracy(predictions, ferplus)
-        evaluation = dataclasses.replace(evaluation, ferplus_accuracy=accuracy, ferplus_images=images)
+        evaluation = dataclasses.replace(evaluation, ferplus_accuracy=ferplus[0], ferplus_images=ferplus[1])
     return evaluation
 
 
@@ -251,18 +256,16 @@ def duplicate_images(split: FerSplit, train: FerSplit) -> npt.NDArray[np.bool_]:
     return np.array([image.tobytes() in seen for image in split.images], bool)
 
 
-def ferplus_accuracy(predictions: Predictions, votes_file: Path) -> tuple[float, int]:
+def ferplus_accuracy(
+    scorer: Scorer, split: FerSplit, votes_file: Path, *, test_time: str | None = None
+) -> tuple[float, int]:
     """Agreement with the FER+ majority, over the images whose majority is one of the model's classes, and their number.
 
-    An image whose majority is contempt or a tie, or that has no votes, is left out. Raises DataError when none is left.
+    split: all images; their labels do not count. An image whose majority is contempt or a tie, or that has no votes, is
+    left out. Raises DataError when none is left.
     """
-    names = predictions.names
-    column = np.array([names.index(name) if name in names else -1 for name in EMOTIONS] + [-1])
-    majority = column[ferplus_majority(load_ferplus_votes(votes_file, predictions.split.names))]
-    known = majority >= 0
-    if not known.any():
-        raise DataError(f"{votes_file}: no image of this split has a clear majority; expected votes keyed by file name")
-    return float((predictions.chosen[known] == majority[known]).mean()), int(known.sum())
+    right = predict(scorer, ferplus_relabelled(split, votes_file), test_time=test_time).right
+    return float(right.mean()), len(right)
 
 
 def _per_class(

@@ -67,7 +67,8 @@ def card(
     predictions = measure.predict(classifier, loaded)
     figures = measure.evaluate(
         predictions, classifier.identity, split=split, test_time=used_test_time(classifier.card),
-        train=load_split_if_any(data, "train") if split != "train" else None, ferplus=ferplus,
+        train=load_split_if_any(data, "train") if split != "train" else None,
+        ferplus=None if ferplus is None else measure.ferplus_accuracy(classifier, loaded, ferplus),
     )  # fmt: skip
     fitted = calibrate(predictions.logits, predictions.split.labels)
     text = model_card(

@@ -19,7 +19,7 @@ CARD = """# {identity}
 (square, eyebrows to chin); `emotion.load_classifier` prepares crops of any size.
 
 - architecture: {name}, {megabytes:.1f} MB, {ms:.2f} ms per face on one thread in batches of 64, where this was measured
-- training data: FER-2013's Training, {train_images} images, without {dropped} that also occur in other splits here
+- training data: FER-2013's Training, {train_images} images, without {dropped} byte-identical to one of another split
 - chosen by PublicTest; the run: {run}
 - {calibration}
 

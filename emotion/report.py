@@ -43,10 +43,12 @@ PAGE = """<!doctype html>
 def write_report(predictions: Predictions, evaluation: Evaluation, out: str | Path, *, run: Path | None = None) -> Path:
     """Write index.html, its PNGs and evaluation.json into the folder `out`; returns the page.
 
-    run: a run folder whose training curves are added.
+    run: a run folder whose training curves are added. An earlier report's pictures are removed.
     """
     out = Path(out)
     (out / "mistakes").mkdir(parents=True, exist_ok=True)
+    for picture in [out / "curve.png", *(out / "mistakes").glob("[0-9]*.png")]:
+        picture.unlink(missing_ok=True)
     (out / "evaluation.json").write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
     _draw_confusion(evaluation, out / "confusion.png")
     _draw_reliability(predictions, out / "reliability.png")
@@ -88,8 +90,11 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
         ("calibration error, raw", f"{evaluation.ece_before:.4f}"),
         (f"calibration error, temperature {evaluation.temperature:.3f}", f"{evaluation.ece_after:.4f}"),
     ]
-    if evaluation.without_duplicates is not None:
-        rows.append((f"accuracy without {evaluation.duplicates} duplicates", f"{evaluation.without_duplicates:.4f}"))
+    left_out = (
+        (evaluation.without_duplicates, f"{evaluation.duplicates} duplicates"),
+        (evaluation.without_near_copies, f"{evaluation.near_copies} duplicates and near copies"),
+    )
+    rows += [(f"accuracy without {what}", f"{value:.4f}") for value, what in left_out if value is not None]
     if evaluation.ferplus_accuracy is not None:
         rows.append((f"FER+ accuracy ({evaluation.ferplus_images:,} images)", f"{evaluation.ferplus_accuracy:.4f}"))
     return rows

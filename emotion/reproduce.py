@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ FOUR_CLASSES = ("happy", "sad", "surprise", "neutral")
 """What the projects with a four-class set told apart."""
 SMALL = ("knn", "mlp", "simple_cnn", "cnn1", "cnn2", "cnn6", "mini_xception")
 """What a two-core machine trains fully; the ImageNet networks need their weights and a graphics card."""
+FREE = ("epochs", "free_upper_at", "device", "precision", "seed")
+"""Settings in which a run may differ from its recipe and still be a row of the table."""
+STARTS = ("imagenet", "none")
+"""So is the start of an ImageNet network, but for the weights of another run."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,28 @@ def reproduce(
 def check(
     models: Sequence[str], runs: Path, page: Path, *, epochs: int | None = None, weights: str | None = None
 ) -> None:
-    """Raises ConfigError, with all that `reproduce` of these models and `write_page` would refuse."""
+    """Raises ConfigError, with all that `reproduce` of these models and `write_page` would refuse.
+
+    Logs a warning for each run that `read_results` leaves out, and raises what it raises.
+    """
     if faults := [*_model_faults(models, runs, epochs, weights), *_page_faults(page)]:
         raise ConfigError(faults)
+    for name in PUBLISHED:
+        if _has_figure(name, runs / name) and (others := _other_settings(name, runs / name)):
+            logging.getLogger(__name__).warning(
+                "note: %s is no row of the table: the recipe has another %s", runs / name, ", ".join(others)
+            )
+    read_results(runs)
 
 
 def read_results(runs: Path) -> list[Reproduction]:
-    """What the runs in a folder reached so far, in the order of `PUBLISHED`; a run without an epoch is left out."""
-    return [_result(name, runs / name) for name in PUBLISHED if _has_figure(name, runs / name)]
+    """What the runs in a folder reached so far, in the order of `PUBLISHED`.
+
+    A run without an epoch is left out, and so is one of another model or of other settings than the recipe's. Raises
+    ConfigError, DataError and WeightsError for the damaged files of a run.
+    """
+    names = [name for name in PUBLISHED if _has_figure(name, runs / name)]
+    return [_result(name, runs / name) for name in names if not _other_settings(name, runs / name)]
 
 
 def markdown_table(results: Sequence[Reproduction], *, earlier: Mapping[str, str] | None = None) -> str:
@@ -116,16 +135,20 @@ def write_page(page: Path, results: Sequence[Reproduction]) -> None:
 
 
 BEGIN, END = "<!-- table: emotion reproduce -->", "<!-- end of table -->"
+MEASURED = "evaluation.json"
+"""In a run's folder: the figures of its best checkpoint, once the run is finished."""
 NOT_TRAINED, STOPPED = "not trained yet", "stopped after"
 RANDOM_START = "Ours began at random, theirs with ImageNet's weights."
 
 
 def _model_faults(models: Sequence[str], runs: Path, epochs: int | None, weights: str | None) -> list[str]:
-    faults = [] if weights in (None, "imagenet", "none") else [f"weights {weights!r}: expected imagenet or none"]
+    faults = [] if weights in (None, *STARTS) else [f"weights {weights!r}: expected imagenet or none"]
     for name in models:
         if name in PUBLISHED:
             recipe = _recipe(name, epochs, weights)
-            found = [*recipe.faults(), *Run(runs / name).faults(recipe, resume=True)]
+            found = recipe.faults()
+            if not _is_done(name, runs / name, recipe):
+                found += Run(runs / name).faults(recipe, resume=True)
             faults += [f"{name}: {fault}" for fault in found]
         else:
             faults.append(f"model {name!r}: expected one of {', '.join(PUBLISHED)}")
@@ -156,9 +179,10 @@ def _recipe(name: str, epochs: int | None, weights: str | None) -> TrainConfig:
 def _one(
     name: str, data: Path, run: Path, config: TrainConfig, report: Callable[[str, dict[str, Any]], None]
 ) -> Reproduction:
+    if _is_done(name, run, config):
+        return _result(name, run)
     if name in BASELINES:
-        if not _has_figure(name, run):
-            fit_baseline(config, data, run)
+        fit_baseline(config, data, run)
     else:
         from emotion.train import train
 
@@ -172,13 +196,25 @@ def _measure_binary(data: Path, run: Path) -> None:
     from emotion.evaluate import evaluate, load_scorer, predict
 
     figures = evaluate(predict(load_scorer(run), load_fer2013(data, "public")), run.name, split="public")
-    write_whole(run / "evaluation.json", json.dumps(figures.to_dict()))
+    write_whole(run / MEASURED, json.dumps(figures.to_dict()))
 
 
 def _has_figure(name: str, run: Path) -> bool:
     """Whether at least one epoch was measured: a run that was stopped before has a log without lines."""
-    logged = (run / "log.jsonl").is_file() and bool(read_log(run))
-    return logged and (name in BASELINES or (run / "best.pt").is_file())
+    return Run(run).logged > 0 and (name in BASELINES or Run(run).best.is_file())
+
+
+def _other_settings(name: str, run: Path) -> list[str]:
+    """The settings of the run that are neither the recipe's nor `FREE`; with any, its figure is no reproduction."""
+    found = Run(run).other_settings(_recipe(name, None, None))
+    return [key for key, value in found.items() if key not in FREE and (key != "weights" or value not in STARTS)]
+
+
+def _is_done(name: str, run: Path, config: TrainConfig) -> bool:
+    """Whether the run of these settings is finished and measured, so that it is only read and needs no last.pt."""
+    if not _has_figure(name, run) or Run(run).other_settings(config):
+        return False
+    return name in BASELINES or ((run / MEASURED).is_file() and _is_finished(read_log(run), config))
 
 
 def _result(name: str, run: Path) -> Reproduction:
@@ -189,7 +225,7 @@ def _result(name: str, run: Path) -> Reproduction:
         )
     config = TrainConfig(**read_settings(run / "config.json"))
     random = config.weights == "none" != PRESETS[name].weights
-    finished, measured = _is_finished(lines, config), run / "evaluation.json"
+    finished, measured = _is_finished(lines, config), run / MEASURED
     if finished and measured.is_file():
         figures = json.loads(measured.read_text(encoding="utf-8"))
         binary, recall = figures["binary_accuracy"], figures["binary_recall"]

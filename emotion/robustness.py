@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -102,7 +102,7 @@ def robustness(scorer: Scorer, split: FerSplit, *, seed: int = 0) -> list[Robust
     for name, change in CHANGES.items():
         rng = np.random.default_rng(seed)
         images = np.stack([change(face, rng) for face in split.images])
-        accuracy = float(predict(scorer, FerSplit(images, split.labels, split.names)).right.mean())
+        accuracy = float(predict(scorer, replace(split, images=images)).right.mean())
         rows.append(RobustnessRow(name, accuracy, accuracy - plain))
     return rows
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from emotion.checkpoint import save_whole
+from emotion.checkpoint import read_saved, save_whole
 from emotion.config import TrainConfig
-from emotion.errors import WeightsError
+from emotion.errors import ConfigError, WeightsError
 from emotion.files import write_whole
 
 
@@ -23,8 +23,10 @@ class TrainState:
     """Where a run stands after `epoch` epochs.
 
     best and best_loss are PublicTest's at one size, before its first epoch worse than any; lr_factor multiplies the
-    learning rate. started_from: the weights that the run began with, by name and digest. data: digest of its images,
-    empty for a run of a time that kept none.
+    learning rate. started_from: the weights that the run began with, by name and digest.
+
+    data, taught, processes: what a resumed run needs again to take the same steps: digests of `Splits`, and how many
+    train it. Empty and 0 for a run of a time that kept none.
     """
 
     epoch: int = 0
@@ -35,6 +37,8 @@ class TrainState:
     lr_factor: float = 1.0
     started_from: str = "none"
     data: str = ""
+    taught: str = ""
+    processes: int = 0
 
     def entering(self, config: TrainConfig) -> TrainState:
         """The state as the next epoch begins with it.
@@ -87,29 +91,50 @@ class Run:
         self.last = folder / "last.pt"
 
     @property
-    def has_figures(self) -> bool:
-        """Whether an epoch was measured here, or a baseline."""
+    def logged(self) -> int:
+        """Lines of the log: the epochs that were measured, or one for a baseline."""
         log = self.folder / "log.jsonl"
-        return self.last.exists() or (log.is_file() and log.stat().st_size > 0)
+        return len(log.read_bytes().splitlines()) if log.is_file() else 0
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether an epoch was measured here, or a baseline, or a best.pt came here otherwise."""
+        return self.last.exists() or self.best.exists() or self.logged > 0
 
     def faults(self, config: TrainConfig, *, resume: bool) -> list[str]:
-        """Why this folder cannot take the run: it holds one already, or one with other settings."""
+        """Why this folder cannot take the run: it holds one already, one of other settings, or the rest of one."""
         if not self.has_figures:
             return []
+        if not (self.last.exists() or self.logged):
+            return [f"{self.best} is there without the log of a run: choose another folder"]
         if not resume:
             return [f"{self.folder} holds a run already: resume it or choose another folder"]
-        path = self.folder / "config.json"
         try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
-            return [f"{path}: damaged: expected the settings of the run ({error})"]
-        now = json.loads(json.dumps(dataclasses.asdict(config)))
-        before["augmentation"] = {**now["augmentation"], **before.get("augmentation", {})}  # an early run knows fewer
+            others = self.other_settings(config)
+        except ConfigError as error:
+            return error.faults
+        killed_in_the_first = self.logged == 1 < config.epochs  # which is begun anew, with the same steps
+        if not (others or config.is_baseline or self.last.exists() or killed_in_the_first):
+            return [f"{self.last} is missing: cannot resume; the log has {self.logged} epochs: choose another folder"]
+        now = _as_json(config)
         return [
             f"{name} {now.get(name)!r}: the run in {self.folder} has {value!r}, and resumes only with the same"
-            for name, value in before.items()
-            if now.get(name) != value
+            for name, value in others.items()
         ]
+
+    def other_settings(self, config: TrainConfig) -> dict[str, Any]:
+        """Name -> value, as JSON has it, of each setting of the run here that `config` has otherwise.
+
+        Raises ConfigError when config.json is damaged.
+        """
+        path, now = self.folder / "config.json", _as_json(config)
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+            ranges = {**now["augmentation"], **before.get("augmentation", {})}  # an early run knows fewer
+        except (OSError, TypeError, ValueError) as error:
+            raise ConfigError([f"{path}: damaged: expected the settings of the run ({error})"]) from None
+        before["augmentation"] = ranges
+        return {name: value for name, value in before.items() if now.get(name) != value}
 
     def begin(self, config: TrainConfig, state: TrainState) -> None:
         """Write the settings, and forget what the log says of epochs after the state."""
@@ -129,23 +154,36 @@ class Run:
         save_whole(value, self.folder / name)
 
     def load_last(self) -> dict[str, Any]:
-        """What `save` wrote as last.pt. Raises WeightsError when the file is damaged."""
-        try:
-            saved: dict[str, Any] = torch.load(self.last, weights_only=True, map_location="cpu")
-        except Exception as error:  # the unpickler meets damage with errors of many kinds
-            raise WeightsError(f"{self.last}: damaged: expected the last state of a run ({error})") from None
+        """What `save` wrote as last.pt. Raises WeightsError when the file is damaged or another checkpoint."""
+        saved = read_saved(self.last)
+        if missing := [entry for entry in ("model", "optimiser", "state") if not isinstance(saved.get(entry), dict)]:
+            raise WeightsError(f"{self.last}: expected the last state of a run, which has also {', '.join(missing)}")
         return saved
+
+
+def _as_json(config: TrainConfig) -> dict[str, Any]:
+    """The settings as config.json gives them back: tuples are lists."""
+    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return found
 
 
 def metadata(config: TrainConfig, metrics: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of itself: settings, metrics, labels, torch, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "config": _as_json(config),
         "metrics": metrics,
         "labels": list(config.classes),
         "torch": str(torch.__version__),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Of the repository that this file is tracked in; "unknown" when it is in none, or there is no git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return head.stdout.strip() if tracked.returncode == head.returncode == 0 else "unknown"

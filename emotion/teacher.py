@@ -26,9 +26,9 @@ def taught_targets(
     """Targets float32 [N, C] of the labels and `config.teacher` together, and the teachers' identities.
 
     split: images, and labels that are columns of `config.classes`. targets: int64 [N] or float32 [N, C], what the
-    labels say. votes: float32 [N, 8], FER+ shares. A network sees an image and its mirror image once, before training;
-    the loss being linear in the targets, the mean of both losses is the loss of the mean. Raises WeightsError for a
-    teacher that cannot be read or does not know a class.
+    labels say. votes: float32 [N, 8], FER+ shares. A network sees an image and its mirror image once, before training,
+    and its logits are averaged; the loss being linear in the targets, the mean of the losses with labels and teachers
+    is the loss with the mean. Raises WeightsError for a teacher that cannot be read or does not know a class.
     """
     images = split.images
     shares = np.zeros((len(images), len(config.classes)), np.float32)

@@ -25,12 +25,12 @@ from emotion.calibration import log_loss
 from emotion.card import ModelCard
 from emotion.checkpoint import Checkpoint
 from emotion.config import TrainConfig
-from emotion.data import FerSplit, load_training
+from emotion.data import FerSplit, ferplus_relabelled, load_training, votes_of
 from emotion.distributed import Team, join_team
 from emotion.errors import ConfigError, DataError, TrainingDiverged
 from emotion.learner import Learner, build_learner, resolve_precision
 from emotion.run import Run, TrainState, metadata, score_of
-from emotion.targets import TrainingSet, drawing_order, ferplus_relabelled, of_classes, training_set
+from emotion.targets import TrainingSet, drawing_order, of_classes, training_set
 
 __all__ = ["TrainConfig", "train"]
 
@@ -57,11 +57,8 @@ def train(
     goes_on = resume and run.last.exists()
     learner = build_learner(config, fresh=not goes_on)
     splits = load_splits(config, data, ferplus)
-    digest = splits.digest(with_votes=config.needs_votes)
     state = learner.restore(run.load_last()) if goes_on else TrainState(started_from=learner.started_from)
-    if state.data not in ("", digest):
-        raise ConfigError([f"--data or --ferplus: not what the run in {out} has, and it resumes only with the same"])
-    state = dataclasses.replace(state, data=digest)
+    state = _with_same(state, splits, config, team, out)
     told = dataclasses.replace(config, weights=state.started_from, teacher=splits.train.teachers)
     if team.leads:
         run.begin(config, state)
@@ -95,11 +92,23 @@ class Splits:
         parts += [self.train.votes] if with_votes else []
         return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
 
+    def taught(self) -> str:
+        """SHA-256 of the teachers' identities and of what FER+ runs are measured on.
+
+        Not of the teachers' answers, which on another machine differ in their last digits.
+        """
+        parts = [identity.encode() for identity in self.train.teachers]
+        if self.public_ferplus is not None:
+            parts += [self.public_ferplus.images.tobytes(), self.public_ferplus.labels.tobytes()]
+        return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
 
 def load_splits(config: TrainConfig, data: Path, ferplus: Path | None) -> Splits:
     """What `config` learns of the data, and PublicTest. Raises DataError; warnings as in `load_training`."""
     split, public, dropped = load_training(data)
     learned = training_set(split, config, ferplus)
+    if config.needs_votes:
+        votes_of(public, ferplus)  # lines that were lost among Training's show where PublicTest begins
     if len(learned) < config.batch_size:
         raise DataError(f"{data}: {len(learned)} images to train on, fewer than one batch of {config.batch_size}")
     relabelled = ferplus_relabelled(public, ferplus) if config.labels.startswith("ferplus") else None
@@ -203,11 +212,32 @@ def _check(config: TrainConfig, run: Run, ferplus: Path | None, *, resume: bool,
         faults.append(f"model {config.model!r} is fitted in one go: expected a network (see emotion.baseline)")
     if config.needs_votes and ferplus is None:
         faults.append("ferplus_weight above 0, FER+ labels and the teacher ferplus need the FER+ votes file")
-    if config.batch_size % team.size:
-        faults.append(f"batch_size {config.batch_size}: expected a multiple of {team.size} processes")
+    if config.batch_size % team.size or 2 <= config.batch_size < 2 * team.size:
+        faults.append(
+            f"batch_size {config.batch_size}: expected a multiple of {team.size} processes, of two images each or more"
+        )
     faults += run.faults(config, resume=resume)
     if faults:
         raise ConfigError(faults)
+
+
+def _with_same(state: TrainState, splits: Splits, config: TrainConfig, team: Team, out: Path) -> TrainState:
+    """The state with what the run now learns from; ConfigError when it is not what the state was made with."""
+    digest = splits.digest(with_votes=config.needs_votes)
+    now = dataclasses.replace(state, data=digest, taught=splits.taught(), processes=team.size)
+    told = {
+        "data": "--data or --ferplus",
+        "taught": "--teacher or PublicTest's votes in --ferplus",
+        "processes": f"{team.size} processes",
+    }
+    faults = [
+        f"{what}: not what the run in {out} has, and it resumes only with the same"
+        for name, what in told.items()
+        if getattr(state, name) and getattr(state, name) != getattr(now, name)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return now
 
 
 def _write(run: Run, learner: Learner, told: Line, *, before: TrainState, state: TrainState) -> None:

@@ -83,6 +83,8 @@ def run_training(
         raise ConfigError([f"model {model!r}: expected one of {', '.join(PRESETS)}"])
     config = dataclasses.replace(PRESETS[model], **settings)
     if config.is_baseline:
+        if ferplus is not None:
+            raise ConfigError([f"--ferplus {ferplus}: {model} learns no FER+ votes"])
         result = fit_baseline(config, data, out)
         typer.echo(f"{model}: PublicTest accuracy {result.accuracy:.4f} ({result.seconds:.0f} s, no weights to keep)")
         return

@@ -12,7 +12,7 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -30,29 +30,33 @@ EXPECTED_COUNTS = {"train": 28_709, "public": 3_589, "private": 3_589}
 
 @dataclass(frozen=True, eq=False)
 class FerSplit:
-    """One split: images uint8 [N, 48, 48] grey, labels int64 [N] in `EMOTIONS` order, names (file or CSV line)."""
+    """One split: images uint8 [N, 48, 48] grey, labels int64 [N] in `EMOTIONS` order, names (file or CSV line).
+
+    source: where it was read, for errors. usage: the `Usage` of its images, empty when it is not known.
+    """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    source: str = "these images"
+    usage: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> FerSplit:
         """The rows where `keep` (bool [N]) is true."""
-        return FerSplit(
-            self.images[keep], self.labels[keep], tuple(n for n, k in zip(self.names, keep, strict=True) if k)
-        )
+        names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
+        return replace(self, images=self.images[keep], labels=self.labels[keep], names=names)
 
     def of_classes(self, names: tuple[str, ...]) -> FerSplit:
         """The images labelled with one of `names`, labels being positions in `names`. DataError when none is."""
         position = np.array([names.index(emotion) if emotion in names else -1 for emotion in EMOTIONS])
         labels = position[self.labels]
         if not (labels >= 0).any():
-            raise DataError(f"no image is labelled {' or '.join(names)}")
+            raise DataError(f"{self.source}: no image is labelled {' or '.join(names)}")
         kept = self.subset(labels >= 0)
-        return FerSplit(kept.images, labels[labels >= 0].astype(np.int64), kept.names)
+        return replace(kept, labels=labels[labels >= 0].astype(np.int64))
 
 
 def load_fer2013(path: str | Path, split: str) -> FerSplit:
@@ -83,7 +87,8 @@ def load_fer2013(path: str | Path, split: str) -> FerSplit:
         raise DataError(f"{path}: damaged after {names[-1] if names else 'the start'}: {error}") from None
     if not images:
         raise EmptySplit(f"{path}: no image of split {split!r} ({SPLITS[split]}) found")
-    return FerSplit(np.stack(images), np.array(labels, np.int64), tuple(names))
+    source = f"{path}, split {split!r}"
+    return FerSplit(np.stack(images), np.array(labels, np.int64), tuple(names), source, SPLITS[split])
 
 
 def load_split_if_any(path: str | Path, split: str) -> FerSplit | None:
@@ -155,8 +160,8 @@ def _rows_of_csv(path: Path, usage: str) -> Iterator[tuple[str, int, npt.NDArray
                 yield f"line {reader.line_num}", _label_of_number(row["emotion"], where), _pixels(row["pixels"], where)
 
 
-def _label_of_number(text: str, where: str) -> int:
-    if not text.isdecimal() or int(text) >= len(EMOTIONS):
+def _label_of_number(text: str | None, where: str) -> int:
+    if text is None or not text.isdecimal() or int(text) >= len(EMOTIONS):
         raise DataError(f"{where}: emotion {text!r}: expected a number from 0 to {len(EMOTIONS) - 1}")
     return int(text)
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from emotion import WeightsError
+from emotion.average import average
 from emotion.checkpoint import load_checkpoint
 from emotion.cli import app
 from emotion.presets import KERAS
@@ -20,7 +22,10 @@ def test_the_mean_lies_between_and_names_both(tmp_path: Path) -> None:
     first, second = (write_checkpoint(tmp_path / name, "mini_xception") for name in "ab")
     saved = torch.load(second, weights_only=True)
     saved["network"] = {k: v + 1 if v.is_floating_point() else v for k, v in saved["network"].items()}
+    saved["metadata"]["metrics"] |= {"eval_size": 40}
     torch.save(saved, second)
+    saved["metadata"]["metrics"] |= {"train_images": 14, "public_accuracy": 0.7}
+    torch.save({**saved, "network": torch.load(first, weights_only=True)["network"]}, first)
     words = ["average", str(first.parent), str(second), "--share", "0.25", "-o", str(tmp_path / "new" / "mean.pt")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -30,6 +35,8 @@ def test_the_mean_lies_between_and_names_both(tmp_path: Path) -> None:
         assert torch.allclose(value, 0.75 * x + 0.25 * y) if value.is_floating_point() else torch.equal(value, x)
     assert mean.card.training["averaged"] == [a.identity, b.identity]
     assert mean.card.training["share"] == 0.25
+    assert mean.card.training["metrics"] == {"eval_size": 40, "train_images": 14}
+    assert mean.card.input_size == 40
 
 
 def test_last_pt_counts_by_its_moving_average(tmp_path: Path) -> None:
@@ -62,4 +69,17 @@ def test_what_has_no_mean_is_refused(change: dict[str, str], message: str, tmp_p
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
     assert message in result.output
+    assert not (tmp_path / "mean.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [({"eval_size": 40}, "neutral, 40 px, view 0.9167"), ({"view": 0.5}, "44 px, view 0.5")]
+)
+def test_networks_for_other_inputs_have_no_mean(setting: dict[str, float], message: str, tmp_path: Path) -> None:
+    first, second = (write_checkpoint(tmp_path / name, "mini_xception") for name in "ab")
+    saved = torch.load(second, weights_only=True)
+    saved["metadata"]["config"] |= setting
+    torch.save(saved, second)
+    with pytest.raises(WeightsError, match=f"{message}: expected mini_xception for .*, 44 px, view 0.9167, as in"):
+        average(first, second, tmp_path / "mean.pt")
     assert not (tmp_path / "mean.pt").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -154,6 +155,11 @@ def test_importing_and_classifying_needs_no_torch(weights: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_shipped_classifier_is_small() -> None:
+    shipped = resources.files("emotion") / "weights" / "default.onnx"
+    assert len(shipped.read_bytes()) <= 12e6
 
 
 def test_shipped_classifiers_are_listed() -> None:

@@ -190,6 +190,11 @@ def test_card_tells_what_was_measured(data: Path, tmp_path: Path) -> None:
         (["evaluate", "--data", "{data}", "--weights", "{weights}", "--split", "test"], "error: unknown split 'test'"),
         (["evaluate", "--data", "{data}", "--weights", "{weights}", "--test-time", "all"], "expected one of none"),
         (["export", "nowhere", "-o", "x.onnx"], "error: nowhere: no such checkpoint"),
+        (
+            ["train", "--data", "{data}", "-o", "nowhere", "--model", "knn", "--ferplus", "no.csv"],
+            "error: --ferplus no.csv: knn learns no FER+ votes",
+        ),
+        (["summary", "cnn2", "--classes", "-1"], "Invalid value for '--classes'"),
         (["evaluate"], "Missing option '--data'"),
         (["nosuchcommand"], "No such command"),
     ],

@@ -18,8 +18,18 @@ from emotion.data import (
     load_ferplus_votes,
     load_split_if_any,
     load_training,
+    votes_of,
 )
-from tests.emotion.factories import csv_row, make_split, png_bytes, write_csv, write_folder, write_votes, write_zip
+from tests.emotion.factories import (
+    csv_row,
+    make_split,
+    png_bytes,
+    write_csv,
+    write_folder,
+    write_microsofts_votes,
+    write_votes,
+    write_zip,
+)
 
 SPLITS = {"train": make_split(3, 1), "public": make_split(1, 2), "private": make_split(2, 3)}
 FACE = make_split(1).images[0]
@@ -54,6 +64,7 @@ CSV_FAULTS = {
     "unknown label": (HEAD + csv_row(7, FACE, "Training"), ":2: emotion '7': expected a number from 0 to 6"),
     "label no number": (HEAD + csv_row("angry", FACE, "Training"), ":2: emotion 'angry'"),
     "unknown usage": (HEAD + csv_row(0, FACE, "Test"), ":2: unknown Usage 'Test'"),
+    "no label": (f"Usage,pixels,emotion\nTraining,{' '.join(['0'] * 2304)}\n", ":2: emotion None: expected a number"),
     "short row": (HEAD + csv_row(0, FACE, "Training") + "0,1 2\n", ":3: unknown Usage None"),
 }
 
@@ -176,6 +187,12 @@ def test_training_goes_without_what_other_splits_hold(
     assert ("has no PrivateTest" in caplog.text) == ("private" not in present)
 
 
+def test_classes_that_no_image_has(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "archive.zip", {"train": make_split(1).of_classes(("happy", "sad"))})
+    with pytest.raises(DataError, match=r"archive\.zip, split 'train': no image is labelled fear or neutral"):
+        load_fer2013(path, "train").of_classes(("fear", "neutral"))
+
+
 def test_of_classes_maps_labels_by_name() -> None:
     four = SPLITS["train"].of_classes(("happy", "sad", "surprise", "neutral"))
     assert len(four) == 12
@@ -190,12 +207,22 @@ def test_ferplus_votes_follow_the_names(tmp_path: Path) -> None:
 
 def test_microsofts_file_goes_by_the_lines_of_the_csv(tmp_path: Path) -> None:
     split = load_fer2013(write_csv(tmp_path / "fer2013.csv", {"train": SPLITS["train"]}), "train")
-    path = write_votes(tmp_path / "fer2013new.csv", tuple("abc"), ["fear", "anger", "sadness"])
-    lines = path.read_text().splitlines()
-    head = lines[0].replace("file", "Usage,Image name")
-    path.write_text("\n".join([head, *(f"Training,{line}" for line in lines[1:])]))
+    path = write_microsofts_votes(tmp_path / "fer2013new.csv", ["fear", "anger", "sadness"], ["Training"] * 3)
     votes = load_ferplus_votes(path, split.names)
     assert ferplus_majority(votes)[:4].tolist() == [EMOTIONS.index(e) for e in ("fear", "angry", "sad")] + [-1]
+
+
+def test_microsofts_file_belongs_to_the_whole_csv(tmp_path: Path) -> None:
+    """Without one of Training's images, the votes of all later ones would go to their neighbours."""
+    train, public = SPLITS["train"], SPLITS["public"]
+    usages = ["Training"] * len(train) + ["PublicTest"] * len(public)
+    path = write_microsofts_votes(tmp_path / "fer2013new.csv", ["fear"] * len(usages), usages)
+    whole = load_fer2013(write_csv(tmp_path / "fer2013.csv", {"train": train, "public": public}), "public")
+    assert votes_of(whole, path).any(1).all()
+    fewer = train.subset(np.arange(len(train)) != 3)
+    shifted = load_fer2013(write_csv(tmp_path / "sub.csv", {"train": fewer, "public": public}), "public")
+    with pytest.raises(DataError, match=r"fer2013new\.csv:22: Usage 'Training', but 'PublicTest' in the same line of "):
+        votes_of(shifted, path)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +241,14 @@ def test_ferplus_faults(tmp_path: Path, content: str | None, message: str) -> No
     elif content is not None:
         path.write_text(content)
     with pytest.raises(DataError, match=message):
+        load_ferplus_votes(path, ("a",))
+
+
+@pytest.mark.parametrize("count", ["nan", "inf", "-inf", "-3", ""])
+def test_votes_are_numbers_of_people(tmp_path: Path, count: str) -> None:
+    path = write_votes(tmp_path / "votes.csv", ("a",), ["fear"])
+    path.write_text(path.read_text().replace(",9,", f",{count},"))
+    with pytest.raises(DataError, match=rf"votes\.csv:2: expected a number of votes .*, 0 or more, got fear '{count}'"):
         load_ferplus_votes(path, ("a",))
 
 

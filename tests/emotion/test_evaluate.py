@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,13 +16,14 @@ from sklearn import metrics
 from emotion import EMOTIONS, DataError, WeightsError, load_classifier
 from emotion.calibration import calibrate, expected_calibration_error, fit_temperature
 from emotion.compare import compare, mcnemar
-from emotion.data import FerSplit
+from emotion.data import FerSplit, near_copies
 from emotion.evaluate import (
     Predictions,
     bootstrap_interval,
     confusion_intervals,
     duplicate_images,
     evaluate,
+    ferplus_accuracy,
     predict,
     run_of,
 )
@@ -75,14 +78,43 @@ def test_accuracy_without_duplicates() -> None:
     assert (figures.duplicates, figures.without_duplicates) == (2, 0.5)
 
 
+def test_accuracy_without_photos_that_are_cut_or_saved_a_little_differently() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(30, 220, (5, 7, 7)).astype(np.uint8)
+    photos = np.stack([cv2.resize(c, (60, 60), interpolation=cv2.INTER_CUBIC) for c in coarse])
+    cut, faces = photos[:, 7:55, 7:55], photos[:, 6:54, 6:54]
+    brighter = np.clip(faces[2] * 0.8 + 20 + rng.normal(0, 3, (48, 48)), 0, 255)
+    even = np.full((48, 48), 90)
+    predictions = predictions_of([0, 1, 2, 3], [0, 1, 2, 4])
+    split = replace(predictions.split, images=np.stack([faces[0], faces[1], faces[2], even]).astype(np.uint8))
+    images = np.stack([faces[0], cut[1], brighter, faces[3], faces[4], even + 40]).astype(np.uint8)
+    train = FerSplit(images, np.zeros(6, np.int64), tuple("abcdef"))
+    assert near_copies(split, train).tolist() == [True, True, True, False]
+    figures = evaluate(replace(predictions, split=split), "made@0", split="public", train=train)
+    assert (figures.duplicates, figures.near_copies, figures.without_near_copies) == (1, 3, 0)
+    assert ("accuracy without 3 duplicates and near copies", "0.0000") in summary_rows(figures)
+
+
 def test_ferplus_accuracy_maps_by_name(tmp_path: Path) -> None:
-    predictions = predictions_of([0, 1, 2, 3], [0, 1, 2, 3])
-    votes = write_votes(tmp_path / "votes.csv", ("f0", "f1", "f3"), ["anger", "contempt", "sadness"])
-    figures = evaluate(predictions, "made@0", split="public", ferplus=votes)
+    classifier = load_classifier(write_onnx(tmp_path / "linear.onnx"))
+    names = tuple(SPLIT.names[6 * label] for label in (0, 1, 3))
+    votes = write_votes(tmp_path / "votes.csv", names, ["anger", "contempt", "sadness"])
+    found = ferplus_accuracy(classifier, SPLIT, votes)
+    figures = evaluate(predict(classifier, SPLIT), "made@0", split="public", ferplus=found)
     assert (figures.ferplus_accuracy, figures.ferplus_images) == (0.5, 2)
     other = write_votes(tmp_path / "other.csv", ("x",), ["anger"])
     with pytest.raises(DataError, match="no image of this split has a clear majority"):
-        evaluate(predictions, "made@0", split="public", ferplus=other)
+        ferplus_accuracy(classifier, SPLIT, other)
+
+
+def test_ferplus_accuracy_is_over_the_majorities_whatever_the_labels(tmp_path: Path) -> None:
+    """As training measures it: a face that FER-2013 calls afraid and people happy counts for a model without fear."""
+    classifier = load_classifier(write_onnx(tmp_path / "three.onnx", ("sad", "happy", "neutral")))
+    names = tuple(SPLIT.names[6 * label] for label in (2, 3, 4, 6))
+    votes = write_votes(tmp_path / "votes.csv", names, ["happiness", "happiness", "anger", "neutral"])
+    chosen = classifier.logits(SPLIT.images[[12]]).argmax(1)[0]
+    expected = (2 + int(chosen == 1)) / 3
+    assert ferplus_accuracy(classifier, SPLIT, votes) == (pytest.approx(expected), 3)
 
 
 def test_interval_of_certainty_is_a_point() -> None:
@@ -198,6 +230,17 @@ def test_report_is_one_page_with_its_pictures(tmp_path: Path) -> None:
         assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((page.parent / "mistakes").iterdir())) == 2
     assert json.loads((page.parent / "evaluation.json").read_text())["images"] == 6
+
+
+def test_a_report_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    wrong = predictions_of([0, 1], [3, 3])
+    (tmp_path / "mistakes").mkdir()
+    for old in ("curve.png", "mistakes/00007.png"):
+        (tmp_path / old).touch()
+    write_report(wrong, evaluate(wrong, "made", split="public"), tmp_path)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
+    pictures = ["balance.png", "confusion.png", "mistakes/00000.png", "mistakes/00001.png", "reliability.png"]
+    assert found == sorted([*pictures, "evaluation.json", "index.html"])
 
 
 def test_training_curves_are_of_the_run_that_the_weights_lie_in(

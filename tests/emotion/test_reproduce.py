@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from emotion import ConfigError
+from emotion import EMOTIONS, ConfigError
 from emotion.cli import app
 from emotion.curve import read_log
 from emotion.presets import PRESETS
-from emotion.reproduce import BEGIN, END, Reproduction, markdown_table, read_results, reproduce, write_page
+from emotion.reproduce import BEGIN, END, Reproduction, check, markdown_table, read_results, reproduce, write_page
 from emotion.train import train
-from tests.emotion.factories import make_split, write_zip
+from tests.emotion.factories import make_split, write_checkpoint, write_zip
 
 RUNNER = CliRunner()
 CONFIG = dataclasses.replace(PRESETS["simple_cnn"], epochs=3)
@@ -54,6 +56,66 @@ def test_a_stopped_run_tells_its_best_checkpoint_and_goes_on(data: Path, tmp_pat
     assert (result.epochs, result.stopped_of) == (3, None)
     assert result.binary is not None
     assert read_results(tmp_path) == [result]
+
+
+def test_a_finished_run_is_only_read(data: Path, tmp_path: Path) -> None:
+    (first,) = reproduce(["simple_cnn"], data, tmp_path, epochs=1)
+    run = tmp_path / "simple_cnn"
+    (run / "last.pt").unlink()
+
+    def trained(*told: Any) -> NoReturn:
+        pytest.fail("trained again")
+
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert reproduce(["simple_cnn"], data, tmp_path, epochs=1, report=trained) == [first]
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    (run / "evaluation.json").unlink()
+    with pytest.raises(ConfigError, match=r"last\.pt is missing: cannot resume"):
+        reproduce(["simple_cnn"], data, tmp_path, epochs=1, report=trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("simple_cnn", {"epochs": 2, "seed": 1, "device": "cpu", "precision": "float32"}, ""),
+        ("simple_cnn", {"model": "cnn1"}, "model"),
+        ("simple_cnn", {"batch_size": 7, "classes": EMOTIONS[2:]}, "batch_size, classes"),
+        ("cnn1", {"model": "cnn1"}, "classes"),
+        ("simple_cnn", {"weights": "earlier/last.pt"}, "weights"),
+        ("resnet18", {"model": "resnet18", "weights": "none"}, ""),
+    ],
+)
+def test_a_run_of_other_settings_is_no_row(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, changes: dict[str, Any], told: str
+) -> None:
+    run = write_checkpoint(tmp_path / name).parent
+    settings = {**dataclasses.asdict(CONFIG), **changes}
+    del settings["mixup"], settings["augmentation"]["blur"]  # as an early run has them
+    (run / "config.json").write_text(json.dumps(settings))
+    (run / "log.jsonl").write_text(json.dumps({"epoch": 1, "public_accuracy": 0.5, "public_loss": 1.0}) + "\n")
+    saved = torch.load(run / "best.pt", weights_only=True)
+    saved["metadata"]["metrics"]["public_accuracy"] = 0.5
+    torch.save(saved, run / "best.pt")
+    check(["knn"], tmp_path, tmp_path / "page.md")
+    assert [result.model for result in read_results(tmp_path)] == ([] if told else [name])
+    notes = [f"note: {run} is no row of the table: the recipe has another {told}"] if told else []
+    assert [record.getMessage() for record in caplog.records] == notes
+
+
+def test_a_damaged_log_is_told_before_training_and_none_of_a_foreign_run(data: Path, tmp_path: Path) -> None:
+    run, page = tmp_path / "runs" / "mlp", tmp_path / "page.md"
+    run.mkdir(parents=True)
+    words = ["reproduce", "--data", str(data), "--runs", str(run.parent), "--page", str(page), "--models", "knn"]
+    (run / "config.json").write_text(json.dumps(dataclasses.asdict(PRESETS["mlp"])))
+    for line, fault in [("{", "damaged line: Expecting"), ("{}", "damaged line: expected epoch and public_accuracy")]:
+        (run / "log.jsonl").write_text(line)
+        result = RUNNER.invoke(app, words)
+        assert (result.exit_code, f"log.jsonl:1: {fault}" in result.stderr) == (2, True), result.output
+        assert not (run.parent / "knn").exists()
+    (run / "config.json").write_text(json.dumps(dataclasses.asdict(CONFIG)))
+    result = RUNNER.invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "| `mlp` | 22.8 % | not trained yet |" in page.read_text()
 
 
 def test_a_page_keeps_figures_that_no_run_is_there_for(tmp_path: Path) -> None:

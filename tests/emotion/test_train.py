@@ -11,26 +11,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from emotion import EMOTIONS, ConfigError, DataError, WeightsError
+from emotion import EMOTIONS, ConfigError, DataError
 from emotion.baseline import fit_baseline
 from emotion.checkpoint import load_checkpoint
 from emotion.cli import app
 from emotion.config import TrainConfig
 from emotion.data import load_fer2013
 from emotion.data.augment import Augmentation
+from emotion.distributed import Team
 from emotion.errors import TrainingDiverged
 from emotion.presets import KERAS, PRESETS
 from emotion.run import TrainState
-from emotion.targets import drawing_order, training_set
 from emotion.train import learning_rate, train
-from tests.emotion.factories import make_split, write_votes, write_zip
+from tests.emotion.factories import FERPLUS, make_split, write_votes, write_zip
 
-FERPLUS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 TINY = dataclasses.replace(KERAS, model="mini_xception", epochs=3, batch_size=7, augmentation=Augmentation())
 DEFAULT = TrainConfig(epochs=2, batch_size=7, size_schedule=((0.0, 24), (0.5, 28)), eval_size=28)
 
@@ -145,47 +143,6 @@ def test_ferplus_runs_name_and_print_the_accuracy_that_chooses(data: Path, tmp_p
     assert (tmp_path / "run" / "epoch-001-accuracy-1.0000.pt").is_file()
 
 
-def test_ferplus_targets(data: Path, votes: Path) -> None:
-    split = load_fer2013(data, "train")
-    soft = training_set(split, dataclasses.replace(TINY, labels="ferplus"), votes)
-    happy = int((soft.labels == EMOTIONS.index("happy")).nonzero()[0])
-    expected = torch.zeros(7)
-    expected[[EMOTIONS.index("happy"), EMOTIONS.index("neutral")]] = torch.tensor([0.9, 0.1])
-    assert torch.allclose(soft.targets[happy], expected)
-    sad = dataclasses.replace(split, labels=np.full(len(split), EMOTIONS.index("sad")))
-    both = training_set(sad, dataclasses.replace(TINY, labels="ferplus-both"), votes)
-    assert both.targets[happy, EMOTIONS.index("happy")] == pytest.approx(0.95), "by the votes alone"
-    majority = training_set(split, dataclasses.replace(TINY, labels="ferplus-majority"), votes)
-    assert torch.equal(majority.targets, torch.from_numpy(split.labels))
-
-
-def test_votes_of_other_images(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    split = load_fer2013(data, "train")
-    config = dataclasses.replace(TINY, labels="ferplus")
-    with pytest.raises(DataError, match=r"a\.csv: no votes for any of the 21 training images, such as 'train/angry/"):
-        training_set(split, config, write_votes(tmp_path / "a.csv", ("line 2",), ["anger"]))
-    training_set(split, config, write_votes(tmp_path / "b.csv", split.names[:18], ["anger"] * 18))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"note: {tmp_path / 'b.csv'} has votes for 18 of 21 training images (86 %)"
-    ]
-    caplog.clear()
-    training_set(split, config, write_votes(tmp_path / "c.csv", split.names[:19], ["anger"] * 19))
-    assert not caplog.records
-
-
-def test_balance() -> None:
-    split = make_split(4).subset(np.arange(28) != 0).subset(np.r_[False, np.ones(26, bool)])
-    weighted = training_set(split, dataclasses.replace(TINY, balance="weights"), None)
-    assert weighted.class_weights is not None
-    assert weighted.class_weights[0] == pytest.approx(2 * float(weighted.class_weights[1]))
-    config = dataclasses.replace(TINY, balance="sampling")
-    drawn = torch.cat([drawing_order(weighted, config, torch.Generator().manual_seed(seed)) for seed in range(80)])
-    shares = torch.bincount(weighted.labels[drawn], minlength=7) / len(drawn)
-    assert shares.tolist() == pytest.approx([1 / 7] * 7, abs=0.03)
-    plain = drawing_order(weighted, TINY, torch.Generator().manual_seed(0))
-    assert sorted(plain.tolist()) == list(range(26))
-
-
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"model": "resnet"}, "model 'resnet': expected one of knn, mlp"),
     ({"epochs": 0}, "epochs 0: expected at least 1"),
@@ -195,6 +152,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"ema_decay": 1.0}, "ema_decay 1.0: expected 0 to below 1"),
     ({"precision": "half"}, "precision 'half': expected one of auto, float32, bfloat16"),
     ({"size_schedule": ((0.5, 32),)}, "expected (0.0, size) first and sizes of 24 px or more"),
+    ({"size_schedule": ()}, "size_schedule (): expected (0.0, size) first and sizes of 24 px or more"),
+    ({"augmentation": Augmentation(blur=math.nan)}, "'blur': nan, 'gamma': 0.0, 'jpeg': 0.0}: expected ranges of 0 or"),
+    ({"augmentation": Augmentation(flip=1.5)}, "expected shares of the images, 0 to 1, as flip, low_resolution, erase"),
+    ({"plateau_patience": 0}, "plateau_patience 0: expected 1 or more epochs"),
     ({"classes": ("happy", "glad")}, "classes happy, glad: expected two or more different names"),
     ({"labels": "votes"}, "labels 'votes': expected one of fer2013, ferplus"),
     ({"labels": "ferplus"}, "need the FER+ votes file"),
@@ -220,6 +181,17 @@ def test_settings_that_cannot_work(data: Path, tmp_path: Path, change: dict[str,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("batch_size", [2, 4, 7])
+def test_every_process_has_two_images_of_a_batch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Of one image, batch norms after pooling have no deviation."""
+    monkeypatch.setattr("emotion.train.join_team", lambda: Team(size=3 if batch_size == 4 else 2))
+    message = f"^batch_size {batch_size}: expected a multiple of . processes, of two images each or more$"
+    with pytest.raises(ConfigError, match=message):
+        train(dataclasses.replace(TINY, batch_size=batch_size), data, tmp_path / "run")
+
+
 def test_all_faults_come_together(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         train(dataclasses.replace(TINY, lr=-1, epochs=0), data, tmp_path / "run")
@@ -229,33 +201,6 @@ def test_all_faults_come_together(data: Path, tmp_path: Path) -> None:
 def test_a_second_head_needs_features(data: Path, votes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mini_xception has no features for a second head: expected 0"):
         train(dataclasses.replace(TINY, ferplus_weight=0.5), data, tmp_path / "run", ferplus=votes)
-
-
-def test_a_folder_takes_one_run_only(data: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, epochs=1)
-    train(config, data, tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds a run already: resume it or choose another folder"):
-        train(config, data, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"lr 0\.5: the run in .* has 0\.001, and resumes only with the same"):
-        train(dataclasses.replace(config, lr=0.5), data, tmp_path / "run", resume=True)
-    (tmp_path / "run" / "last.pt").write_bytes(b"damaged")
-    with pytest.raises(WeightsError, match=r"last\.pt: damaged"):
-        train(config, data, tmp_path / "run", resume=True)
-    (tmp_path / "run" / "config.json").write_text('{"model": ')
-    with pytest.raises(ConfigError, match=r"config\.json: damaged: expected the settings of the run"):
-        train(config, data, tmp_path / "run", resume=True)
-
-
-def test_a_run_resumes_on_its_own_data_only(data: Path, tmp_path: Path) -> None:
-    config, run = dataclasses.replace(TINY, epochs=1), tmp_path / "run"
-    train(config, data, run)
-    other = write_zip(tmp_path / "other.zip", {"train": make_split(3, 9), "public": make_split(2, 2)})
-    with pytest.raises(ConfigError, match=r"--data .*: not what the run in .* has, and it resumes only with the same"):
-        train(config, other, run, resume=True)
-    saved = torch.load(run / "last.pt", weights_only=True)
-    del saved["state"]["data"]  # as early runs have it
-    torch.save(saved, run / "last.pt")
-    train(config, other, run, resume=True)
 
 
 def test_other_counts_than_the_official_ones_are_told(
@@ -372,28 +317,28 @@ def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_train_one_run_and_resume_it(data: Path, tmp_path: Path) -> None:
     program = (
-        "import dataclasses, sys; from pathlib import Path; from emotion.presets import KERAS; "
+        "import dataclasses, sys; from pathlib import Path; from emotion.presets import PRESETS; "
         "from emotion.train import train; "
-        "c = dataclasses.replace(KERAS, model='mini_xception', epochs=2, batch_size=6); "
-        "stop = lambda line: sys.exit(3); go_on = lambda line: None; "
-        "train(c, *map(Path, sys.argv[1:3]), resume=True, report=stop if sys.argv[3:] else go_on)"
+        "c = dataclasses.replace(PRESETS['mini_xception'], epochs=2, batch_size=6); "
+        "train(c, *map(Path, sys.argv[1:3]), report=lambda line: sys.exit(3))"
     )
-    script = tmp_path / "two.py"
+    script = tmp_path / "one_epoch.py"
     script.write_text(program)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    training = ["-m", "emotion", "train", "--model", "mini_xception", "--epochs", "2", "--batch-size", "6", "--resume"]
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
-    def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        words = (*command, str(script), str(data), str(out), *words)
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        words = (*command, *map(str, words))
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    done = run(whole)
+    done = run(*training, "--data", data, "--out", whole)
     assert done.returncode == 0, done.stderr
-    assert run(stopped, "stop").returncode != 0
+    assert run(script, data, stopped).returncode != 0
     assert len((stopped / "log.jsonl").read_text().splitlines()) == 1
-    done = run(stopped)
+    done = run(*training, "--data", data, "--out", stopped)
     assert done.returncode == 0, done.stderr
     assert len((stopped / "log.jsonl").read_text().splitlines()) == 2
     expected, found = weights_of(whole), weights_of(stopped)

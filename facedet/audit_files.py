@@ -21,6 +21,16 @@ TILES = 48
 NO_BOXES: npt.NDArray[np.float32] = np.zeros((0, 4), np.float32)
 
 
+def make_room(folder: Path | None, proposal: Path | None) -> None:
+    """Make the folders of what an audit will write. Raises OSError, and DataError where the proposal is a folder."""
+    if proposal is not None:
+        if proposal.is_dir():
+            raise DataError(f"{proposal}: expected a file to write the proposal to, found a folder")
+        proposal.parent.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_audit(audit: Audit, data: RawData, folder: str | Path) -> list[Path]:
     """findings.jsonl, and for each kind with findings <kind>.jpg: labels green, the label in question red, the
     detection blue. Sheets show the first 48, those of the highest score first.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from facedet.boxes import iou_matrix
 from facedet.data.augment import OUTSIDE
-from facedet.data.coco import Photo
+from facedet.data.coco import Photo, spread
 from facedet.models.compact import STRIDES, Compact, network_of
 
 MOST_PHOTOS = 300
@@ -53,9 +53,7 @@ def measure_box_fits(
     """
     network = network_of(values).eval().to(memory_format=torch.channels_last)
     network.load_state_dict(values)
-    photos = [photo for photo in photos if not photo.ignore.all()]
-    step = max(len(photos) / MOST_PHOTOS, 1.0)
-    chosen = [photos[int(i * step)] for i in range(min(len(photos), MOST_PHOTOS))]
+    chosen = spread([photo for photo in photos if not photo.ignore.all()], MOST_PHOTOS)
     ratios = np.concatenate([np.zeros((0, 3)), *[_ratios(network, photo, read(photo)) for photo in chosen]])
     fits = []
     for stride in STRIDES:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+ROWS_AT_ONCE = 256
+
 
 def iou_matrix(a_xyxy: npt.NDArray[np.float32], b_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """IoU float32 [N, M] of boxes [N, 4] and [M, 4]."""
@@ -41,6 +43,10 @@ def voted_boxes(
 
     boxes_xyxy: float32 [N, 4], each itself among the voters, float32 [M, 4] with scores [M] above 0. Returns [N, 4].
     """
-    weights = np.where(iou_matrix(boxes_xyxy, voters_xyxy) >= min_iou, scores[None], 0)
+    weights = np.empty((len(boxes_xyxy), len(voters_xyxy)), np.float32)
+    for first in range(0, len(boxes_xyxy), ROWS_AT_ONCE):  # the IoUs of a large crowd would take gigabytes
+        rows = slice(first, first + ROWS_AT_ONCE)
+        weights[rows] = np.where(iou_matrix(boxes_xyxy[rows], voters_xyxy) >= min_iou, scores[None], 0)
+    # Not in parts: the last bits of a matrix product may depend on how many rows it has.
     result: npt.NDArray[np.float32] = weights @ voters_xyxy / weights.sum(1, keepdims=True)
     return result

@@ -21,14 +21,16 @@ from facedet.data.voc import read_voc
 from facedet.data.webfaces import read_webfaces
 from facedet.data.wider import read_wider
 from facedet.data.yolo import read_yolo
-from facedet.errors import ConfigError
+from facedet.errors import ConfigError, DataError
 
 app = typer.Typer(no_args_is_help=True, help="Turn annotations of any format into one checked folder in COCO form.")
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write: annotations.json, images/, report.json.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the photos.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split by photo.")]
-Split = Annotated[str, typer.Option("--split", help="Shares of train, val and test.")]
+Split = Annotated[
+    str, typer.Option("--split", help="Shares of train, val and test, of photos that have no split in the source.")
+]
 FaceClass = Annotated[list[str] | None, typer.Option(help="Class name that counts as a face; may be repeated.")]
 
 
@@ -73,7 +75,8 @@ def voc(
 ) -> None:
     """Pascal VOC, photos in the XML files' subfolders or of a unique name; difficult faces are ignored later on."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
-    _run(lambda: read_voc(folder, images=images, classes=face_class or ["face"]), out, options)
+    wanted = face_class or ["face"]
+    _run(lambda: read_voc(folder, images=images, classes=wanted, without=out), out, options, images=images)
 
 
 @app.command()
@@ -86,9 +89,12 @@ def yolo(
     seed: Seed = 0,
     split: Split = "0.8,0.1,0.1",
 ) -> None:
-    """YOLO text files; polygons become their bounding boxes."""
+    """YOLO text files; polygons become their bounding boxes, landmarks are left out by `kpt_shape` in data.yaml."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
-    _run(lambda: read_yolo(folder, images=images, classes=face_class or ["face"]), out, options)
+    _run(
+        lambda: read_yolo(folder, images=images, classes=face_class, without=out, notice=_notice), out, options,
+        images=images,
+    )  # fmt: skip
 
 
 @app.command()
@@ -102,7 +108,7 @@ def webfaces(
 ) -> None:
     """Caltech 10,000 Web Faces; boxes are derived from the landmarks."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
-    _run(lambda: read_webfaces(annotations, images), out, options, source=annotations)
+    _run(lambda: read_webfaces(annotations, images), out, options, source=annotations, images=images)
 
 
 @app.command()
@@ -118,7 +124,10 @@ def coco(
     """COCO JSON; a `split` that an image carries is kept."""
     options = PrepareOptions(seed=seed, fractions=parse_split(split))
     folder = images or annotations.parent / IMAGES_FOLDER
-    _run(lambda: read_coco(annotations, folder, classes=face_class or ["face"]), out, options, source=annotations)
+    _run(
+        lambda: read_coco(annotations, folder, classes=face_class or ["face"], notice=_notice), out, options,
+        source=annotations, images=images,
+    )  # fmt: skip
 
 
 def parse_split(text: str) -> tuple[float, float, float]:
@@ -133,15 +142,22 @@ def parse_split(text: str) -> tuple[float, float, float]:
 
 
 def _run(
-    read: Callable[[], Sequence[RawPhoto]], out: Path, options: PrepareOptions, *, source: Path | None = None
-) -> None:
+    read: Callable[[], Sequence[RawPhoto]], out: Path, options: PrepareOptions, *,
+    source: Path | None = None, images: Path | None = None,
+) -> None:  # fmt: skip
     check_out(out, source=source)
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: expected a folder of photos")
     raws = read()
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("photos", total=len(raws))
         report = prepare(raws, out, options=options, on_photo=lambda _: progress.advance(task))
     print_report(report, out)
+
+
+def _notice(sentence: str) -> None:
+    typer.echo(f"note: {sentence}", err=True)
 
 
 def print_report(report: PrepareReport, out: Path) -> None:

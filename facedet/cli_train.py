@@ -173,11 +173,11 @@ def _train_compact(
     model: str, given: dict[str, Any], folders: list[Path], val: Path | None, out: Path, *,
     weights: str | None, resume: bool, faults: list[str],
 ) -> Path:  # fmt: skip
+    from facedet.compact_config import CompactConfig, fine_tuning
     from facedet.compact_run import run_compact
     from facedet.data.augment import AUGMENTATIONS, CropRecipe
     from facedet.engines.distributed import asked_size
     from facedet.errors import ConfigError
-    from facedet.train import CompactConfig, fine_tuning
 
     if asked_size() > 1:
         faults += ["compact trains in one process; Faster R-CNN by the torchvision engine runs under torchrun"]

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from facedet.compact_config import CompactConfig
 from facedet.data.coco import FaceDataset
-from facedet.detectors.compact import NATIVE_SIDE_PX, CompactDetector
+from facedet.detectors.compact import CompactDetector
+from facedet.detectors.passes import NATIVE_SIDE_PX
 from facedet.evaluate import evaluate
 from facedet.export import export_compact, load_compact_checkpoint, write_onnx
 from facedet.models.compact import deepened
-from facedet.train import CompactConfig, train_compact
+from facedet.train import train_compact
 
 LOW_SCORE = 0.02
 """Detections below it are left out when a run is measured."""
@@ -40,7 +42,7 @@ def run_compact(
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
     train_compact(
-        config, data.photos, out, initial=initial_weights(weights),
+        config, data.photos, out, initial=initial_weights(weights), val=val.photos if val else (),
         validate=None if val is None else partial(_measured, val), resume=resume, report=report, progress=progress,
     )  # fmt: skip
     export_compact(out, out / "best.onnx")

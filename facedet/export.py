@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -16,12 +17,15 @@ from facedet.detectors.compact import MODEL_PROPERTY, open_session
 from facedet.errors import FacedetError, MissingExtra, WeightsError
 from facedet.models.compact import Compact, network_of
 
+METADATA_PROPERTY = "crowdmood.metadata"
+PARAMETERS = "crowdmood.parameters"
+"""Tensor in which a file in another arithmetic keeps what the network learnt, as the bytes of a NumPy archive."""
 TOLERANCE = 1e-2
 """Largest difference in pixels or logits between torch and the exported file."""
 
 
 def load_compact_checkpoint(path: str | Path) -> tuple[Compact, dict[str, Any]]:
-    """The network and its metadata, of a run folder, its best.pt, or a file made by `export_compact`.
+    """The network and its metadata, of a run folder, its best.pt, or a file made by `facedet export`.
 
     Raises WeightsError when it cannot be read or is of another model.
     """
@@ -50,13 +54,16 @@ def _of_onnx(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
     model = onnx.load(file)
     values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    if PARAMETERS in values:
+        with np.load(io.BytesIO(values[PARAMETERS].tobytes())) as kept:
+            values = {name: kept[name].astype(np.float32) for name in kept.files}
     for node in model.graph.node:
         if node.op_type == "Identity" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
     properties = {p.key: p.value for p in model.metadata_props}
     state = network_of(values).state_dict()  # for the batch counters, which the graph does not hold
     state.update({name: torch.from_numpy(values[name].copy()) for name in state if name in values})
-    return state, json.loads(properties["crowdmood.metadata"])
+    return state, json.loads(properties[METADATA_PROPERTY])
 
 
 def export_compact(run_or_checkpoint: str | Path, out: str | Path) -> None:
@@ -96,7 +103,7 @@ def write_onnx(network: nn.Module, metadata: dict[str, Any], path: Path) -> None
         )  # fmt: skip
     model = onnx.load(path)
     model.producer_name = "crowdmood"
-    onnx.helper.set_model_props(model, {MODEL_PROPERTY: "compact", "crowdmood.metadata": json.dumps(metadata)})
+    onnx.helper.set_model_props(model, {MODEL_PROPERTY: "compact", METADATA_PROPERTY: json.dumps(metadata)})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet.audit import Audit, Finding
-from facedet.data.coco import face_categories, read_json
-from facedet.data.dataturks import is_face, read_shaped, shaped
-from facedet.data.raw import name_of_url
+from facedet.data.coco_file import face_categories, image_key, images_by_key, photo_name, read_json, size_of
+from facedet.data.dataturks import is_face, raw_photo, read_records, shaped
 from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
@@ -31,13 +31,20 @@ Scales = Mapping[str, npt.NDArray[np.float64]]
 
 
 def propose_dataturks(source: str | Path, audit: Audit, target: str | Path) -> None:
-    """The audit's corrections in the shape that came in: JSON lines, an array, or an object with `data`."""
+    """The audit's corrections in the shape that came in: JSON lines, an array, or an object with `data`.
+
+    Records of no use stay as they are.
+    """
     by_photo = _group(audit.findings)
     seen: dict[str, int] = {}
-    records, document = read_shaped(source)
+    records, document = read_records(Path(source))
     proposed = []
-    for record in records:
-        name = name_of_url(record["content"])
+    for number, record in enumerate(records, 1):
+        photo = raw_photo(record, number)
+        if photo.fault:
+            proposed.append(record)
+            continue
+        name = photo.name
         again, first, changed = name in seen, seen.get(name, 0), copy.deepcopy(record)
         faces = [a for a in changed.get("annotation") or [] if is_face(a)]
         seen[name] = first + len(faces)
@@ -71,7 +78,7 @@ def _correct_dataturks(
         if finding.kind in REMOVED:
             removed.append(id(annotation))
             continue
-        annotation["notes"] = "; ".join(n for n in (annotation.get("notes"), note(finding)) if n)
+        annotation["notes"] = "; ".join(n for n in (_text(annotation.get("notes")), note(finding)) if n)
         if points:
             annotation["points"] = points
     record["annotation"] = [a for a in annotations if id(a) not in removed] + added
@@ -83,47 +90,58 @@ def propose_coco(source: str | Path, audit: Audit, target: str | Path) -> None:
     try:
         by_photo = _group(audit.findings)
         wanted = face_categories(document, {"face"}, Path(source))
-        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
-        ids = {name: image_id for image_id, name in names.items()}
-        scales = {
-            name: _scale(image, audit.sizes[name])
-            for image in document["images"]
-            if (name := str(image["file_name"])) in audit.sizes
-        }
-        kept, index = [], dict.fromkeys(names, -1)
+        images = {photo_name(image): image for image in reversed(document["images"])}
+        scales = {name: _scale(images[name], size) for name, size in audit.sizes.items() if name in images}
+        labels = _labels_in_turn(document, wanted)
+        kept = []
         for annotation in document["annotations"]:
-            image_id = annotation["image_id"]
-            if annotation["category_id"] not in wanted:
-                kept.append(annotation)
-                continue
-            index[image_id] = index.get(image_id, -1) + 1
-            mine = [f for f in by_photo.get(names.get(image_id, ""), ()) if f.label == index[image_id]]
+            name, index = labels.get(id(annotation), ("", -1))
+            mine = [f for f in by_photo.get(name, ()) if f.label == index]
             if not any(f.kind in REMOVED for f in mine):
                 kept.append(_correct_coco(annotation, mine, audit.sizes, scales))
         numbers = [a["id"] for a in document["annotations"] if isinstance(a.get("id"), int)]
         next_id = max(numbers, default=0) + 1
         category = min(wanted)
-        new = [f for f in audit.findings if f.label < 0 and f.photo in ids]
+        new = [f for f in audit.findings if f.label < 0 and f.photo in images]
         for number, finding in enumerate(new, next_id):
-            base = {"id": number, "image_id": ids[finding.photo], "category_id": category}
+            base = {"id": number, "image_id": images[finding.photo]["id"], "category_id": category}
             base["iscrowd"] = int(finding.kind == "unsure")
             kept.append(_correct_coco(base, [finding], audit.sizes, scales))
         document["annotations"] = kept
-    except (KeyError, TypeError, IndexError) as e:
+    except (KeyError, TypeError, ValueError, IndexError) as e:
         raise DataError(f"{source}: not COCO JSON as expected: {type(e).__name__} {e}") from e
     write_whole(Path(target), json.dumps(document, indent=1))
 
 
+def _labels_in_turn(document: Any, wanted: Collection[Any]) -> dict[int, tuple[str, int]]:
+    """id() of each annotation of a face -> its photo's name, and which of the photo's labels it is for the audit.
+
+    Labels of a photo that is listed twice go on counting with its next listing, as they were joined.
+    """
+    of_image: dict[str, list[int]] = {key: [] for key in images_by_key(document["images"])}
+    for annotation in document["annotations"]:
+        if annotation["category_id"] in wanted and (key := image_key(annotation["image_id"])) in of_image:
+            of_image[key].append(id(annotation))
+    seen: Counter[str] = Counter()
+    labels: dict[int, tuple[str, int]] = {}
+    for key, image in images_by_key(document["images"]).items():
+        name = photo_name(image)
+        labels |= {annotation: (name, index) for index, annotation in enumerate(of_image[key], seen[name])}
+        seen[name] += len(of_image[key])
+    return labels
+
+
 def _scale(image: Mapping[str, Any], size_wh: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Factors [4] from the photo's pixels to the annotation's, which may be those of a larger or smaller copy."""
-    return np.array([int(image["width"]) / size_wh[0], int(image["height"]) / size_wh[1]] * 2)
+    width, height = size_of(image) or size_wh
+    return np.array([width / size_wh[0], height / size_wh[1]] * 2)
 
 
 def _correct_coco(
     annotation: dict[str, Any], findings: Sequence[Finding], sizes: Sizes, scales: Scales
 ) -> dict[str, Any]:
     for finding in findings:
-        annotation["audit"] = "; ".join(n for n in (annotation.get("audit"), note(finding)) if n)
+        annotation["audit"] = "; ".join(n for n in (_text(annotation.get("audit")), note(finding)) if n)
         box = corrected_box(finding, sizes[finding.photo])
         if box is not None:
             x1, y1, x2, y2 = (float(v) for v in box * scales[finding.photo])
@@ -151,6 +169,11 @@ def note(finding: Finding) -> str:
         "outside": f"audit: clipped to the photo{was}",
     }
     return texts.get(finding.kind, f"audit: {finding.kind}, box of the detector (score {finding.score:.2f}){was}")
+
+
+def _text(notes: Any) -> str:
+    """What an annotation has been noted with, which some files have as a list."""
+    return "; ".join(map(str, notes)) if isinstance(notes, list) else str(notes or "")
 
 
 def _points(box: npt.NDArray[np.float32], size: tuple[int, int]) -> list[dict[str, float]]:

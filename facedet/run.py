@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from facedet.data.coco import read_json
+from facedet.data.coco import Photo, fingerprint
+from facedet.data.coco_file import read_json
 from facedet.data.whole_file import write_whole
 from facedet.errors import DataError, MissingExtra
 
@@ -92,6 +93,21 @@ class Run:
             self.draw()
 
 
+def data_faults(photos: Sequence[Photo], val: Sequence[Photo] = ()) -> list[str]:
+    """Why no run can be made on the photos, one sentence each; the files are looked for, not opened."""
+    every = [*photos, *val]
+    missing = [photo.path for photo in every if not photo.path.is_file()]
+    faults = [] if photos else ["no photos to train on"]
+    if missing:
+        faults.append(f"{len(missing)} of {len(every)} photos are missing, the first: {missing[0]}")
+    return faults
+
+
+def origin(photos: Sequence[Photo], val: Sequence[Photo] = ()) -> dict[str, str]:
+    """What tells the photos of a run, their names, sizes and boxes, from others, by their options."""
+    return {"data": fingerprint(photos), "val": fingerprint(val)}
+
+
 def plain(config: Any) -> dict[str, Any]:
     """The settings of a dataclass as JSON gives them back: lists for tuples."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -132,12 +148,18 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
 
 def environment() -> dict[str, str]:
     """Versions and commit, for checkpoints."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    return {"torch": str(torch.__version__), "commit": _commit()}
+
+
+def _commit() -> str:
+    """Of the repository that this file is tracked in; "unknown" when it is in none, or there is no git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
     except OSError:
-        commit = ""
-    return {"torch": str(torch.__version__), "commit": commit or "unknown"}
+        return "unknown"
+    return head.stdout.strip() if tracked.returncode == head.returncode == 0 else "unknown"
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

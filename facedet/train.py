@@ -2,7 +2,8 @@
 
 A run is a folder (facedet/run.py) with last.pt, to resume, and best.pt: best AP50 on the validation photos, or the last
 epoch where none was measured. Random numbers of an epoch depend on seed and epoch alone, so a killed run that is
-resumed takes the same steps as one that was not.
+resumed takes the same steps as one that was not. An epoch is saved before it is measured, too: a photo that cannot be
+read ends a run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,107 +26,26 @@ from torch import Tensor, nn
 
 from facedet.box_fit import BoxFit, measure_box_fits, with_box_fits
 from facedet.checkpoint import load_whole, save_whole
-from facedet.data.augment import Crop, CropRecipe, PhotoCache, random_crop
-from facedet.data.coco import Photo, fingerprint
+from facedet.compact_config import FROZEN, CompactConfig
+from facedet.data.augment import Crop, PhotoCache, random_crop
+from facedet.data.coco import Photo
 from facedet.errors import ConfigError, TrainingDiverged, WeightsError
 from facedet.losses import Targets, compact_losses
-from facedet.models.compact import STAGES, compact, mixed, revived
+from facedet.models.compact import compact, mixed, revived
 from facedet.muon import Muon
-from facedet.run import Run, environment, plain
+from facedet.run import Run, data_faults, environment, origin, plain
 
 CLIP_NORM = 10.0
-OPTIMISERS = ("adamw", "muon")
-PRECISIONS = ("float32", "bfloat16")
 COMPILERS = (os.environ.get("CXX", "g++"), "clang++", "cl")
-
-FROZEN: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "stem": STAGES[:1],
-    "backbone": STAGES,
-}
-"""`CompactConfig.freeze` -> parts of the network that do not learn."""
 
 
 @dataclass(frozen=True)
-class CompactConfig:
-    """Everything that decides a run of the compact detector.
+class Progress:
+    """Where a run stands: epochs taken, the best AP50 so far, and the log line of an epoch to be measured yet."""
 
-    freeze: what stays as it is, for trained weights: "none"; "stem", the two first convolutions, which spares a fifth
-    of the time; or "backbone", all stages and every norm's statistics, which spares two thirds.
-    start_share: part of the start weights in what is kept, the rest being the learnt ones (Wortsman et al. 2022, Robust
-    fine-tuning of zero-shot models): the more, the less is forgotten, and learnt.
-    remember: where no face is labelled, what the start weights see stays right instead of becoming background: small
-    sets leave faces out, and show little of what a detector has to know.
-    fit_boxes: begin with the start weights' boxes made as wide and tall as the photos' labels are (facedet/box_fit.py).
-    optimiser: adamw; or muon, for the convolutions without groups, and AdamW for the rest: of the same crops it learns
-    more, for up to a tenth more time. precision: of the multiplications. compiled: by torch.compile, which needs a C++
-    compiler and a minute; with bfloat16 the network then takes 0.56 of its time on a processor with AVX-512 BF16.
-    eval_every: epochs between measurements, the last one always included; 0 for never.
-    """
-
-    epochs: int = 60
-    batch_size: int = 16
-    lr: float = 2e-3
-    weight_decay: float = 0.03
-    warmup_steps: int = 300
-    ema_decay: float = 0.998
-    freeze: str = "none"
-    start_share: float = 0.0
-    remember: bool = False
-    fit_boxes: bool = False
-    optimiser: str = "adamw"
-    precision: str = "float32"
-    compiled: bool = False
-    eval_every: int = 1
-    crop: CropRecipe = field(default_factory=CropRecipe)
-    seed: int = 0
-
-    def faults(self) -> list[str]:
-        """Every setting that cannot work, one sentence each."""
-        checks = [
-            (self.epochs >= 1, f"epochs {self.epochs}: expected at least 1"),
-            (self.batch_size >= 1, f"batch_size {self.batch_size}: expected at least 1"),
-            (0 < self.lr < math.inf, f"lr {self.lr}: expected a finite number above 0"),
-            (self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected at least 0"),
-            (self.warmup_steps >= 0, f"warmup_steps {self.warmup_steps}: expected at least 0"),
-            (0 <= self.ema_decay < 1, f"ema_decay {self.ema_decay}: expected 0 to below 1"),
-            (self.freeze in FROZEN, f"freeze {self.freeze!r}: expected one of {', '.join(FROZEN)}"),
-            (0 <= self.start_share < 1, f"start_share {self.start_share}: expected 0 to below 1"),
-            (
-                self.optimiser in OPTIMISERS,
-                f"optimiser {self.optimiser!r}: expected one of {', '.join(OPTIMISERS)}",
-            ),
-            (
-                self.precision in PRECISIONS,
-                f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)} for compact",
-            ),
-            (self.seed >= 0, f"seed {self.seed}: expected at least 0"),
-            (self.eval_every >= 0, f"eval_every {self.eval_every}: expected at least 0"),
-        ]
-        return [message for good, message in checks if not good] + self.crop.faults()
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of one of `steps` in all: linear warm-up, then half a cosine to a hundredth."""
-        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    def measures(self, epoch: int) -> bool:
-        """Whether the network is measured after `epoch`, counted from 1."""
-        return self.eval_every > 0 and (epoch % self.eval_every == 0 or epoch == self.epochs)
-
-
-FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 150
-"""At least, so that a small set is not over before the rate has risen and the moving average has followed."""
-
-
-def fine_tuning(photos: int, *, batch_size: int = CompactConfig.batch_size) -> CompactConfig:
-    """Settings to go on from trained weights with that many photos and a few hundred boxes: minutes on a processor."""
-    steps = max(photos // max(batch_size, 1), 1)
-    epochs = max(FINE_TUNING_EPOCHS, math.ceil(FINE_TUNING_STEPS / steps))
-    return CompactConfig(
-        epochs=epochs, batch_size=batch_size, lr=1e-3, warmup_steps=50, ema_decay=0.99, freeze="backbone",
-        start_share=0.5, remember=True, fit_boxes=True,
-    )  # fmt: skip
+    epoch: int = 0
+    best: float = -1.0
+    due: dict[str, Any] | None = None
 
 
 def train_compact(
@@ -134,6 +54,7 @@ def train_compact(
     out: Path,
     *,
     initial: Mapping[str, Tensor] | None = None,
+    val: Sequence[Photo] = (),
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -142,46 +63,42 @@ def train_compact(
     """Train on photos and return the path of the best checkpoint.
 
     initial: weights to start from. validate: called with the averaged network every `eval_every` epochs; its "AP50"
-    decides which checkpoint is best. report: called with each log line, and before them with what each stride's boxes
-    were fitted by. progress: with step and steps of the epoch.
+    decides which checkpoint is best. val: the photos that it measures on, to resume only with the same. report: called
+    with each log line, and before them with what each stride's boxes were fitted by. progress: with step and steps of
+    the epoch.
     Raises ConfigError, DataError, WeightsError, TrainingDiverged.
     """
-    origin = {"data": fingerprint(photos), "weights": _fingerprint(initial)}
-    with Run(out, config, last="last.pt", best="best.pt", origin=origin) as run:
-        faults = config.faults() + run.faults(resume=resume)
-        if len(photos) == 0:
-            faults.append("no photos to train on")
-        if config.freeze != "none" and initial is None:
-            faults.append("freeze: expected weights to start from; a stem of random numbers would stay one")
-        if config.start_share > 0 and initial is None:
-            faults.append("start_share: expected weights to start from; random ones are worth nothing")
-        if config.remember and initial is None:
-            faults.append("remember: expected weights to start from; random ones have seen nothing")
-        if config.fit_boxes and initial is None:
-            faults.append("fit_boxes: expected weights to start from; random ones find no face")
-        if config.compiled and not any(map(shutil.which, COMPILERS)):
-            faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
-        if faults:
+    began = {**origin(photos, val), "weights": _fingerprint(initial)}
+    with Run(out, config, last="last.pt", best="best.pt", origin=began) as run:
+        faults = config.faults() + run.faults(resume=resume) + data_faults(photos, val)
+        if faults := faults + _start_faults(config, initial):
             raise ConfigError(faults)
-        cache, box_fits = PhotoCache(), list[BoxFit]()
-        if run.last.exists():
-            try:
-                saved = load_whole(run.last)
-                box_fits = [BoxFit(**fit) for fit in saved.get("box_fits", ())]
-                learner = Learner(config, _fitted(initial, box_fits))
-                state = learner.restore(saved)
-            except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
-        else:
-            if config.fit_boxes and initial is not None:
-                box_fits = measure_box_fits(initial, photos, cache.read)
-            for fit in box_fits:
-                report({"boxes_of_stride": fit.stride, "labels": fit.faces, "wider": fit.wider, "taller": fit.taller})
-            learner, state = Learner(config, _fitted(initial, box_fits)), {"epoch": 0, "best": -1.0}
-        told = [asdict(fit) for fit in box_fits]
+        cache = PhotoCache()
+        learner, reached, box_fits = _begin(config, photos, run, initial, cache, report)
         steps = max(len(photos) // config.batch_size, 1)
-        run.begin(int(state["epoch"]) * steps)
-        for epoch in range(int(state["epoch"]), config.epochs):
+        run.begin((reached.epoch - (reached.due is not None)) * steps)
+
+        def measure(reached: Progress, due: dict[str, Any], started: float) -> Progress:
+            """Save the epoch, measure it where it is its turn, log it, and write best.pt when it is."""
+            _save_last(run, learner, replace(reached, due=due), box_fits)
+            result = learner.result()
+            metrics = validate(result) if validate and config.measures(reached.epoch) else {}
+            line = {**due, **metrics, "photos": len(photos), "seconds": time.perf_counter() - started}
+            run.log(line)
+            run.draw()
+            # Of equal ones the later; an epoch that was not measured is the best one only as long as none was.
+            score = metrics.get("AP50", -1.0)
+            if score >= reached.best:
+                about = {"config": plain(config), "box_fits": box_fits, "metrics": line, **environment()}
+                save_whole({"network": result.state_dict(), "metadata": {"model": "compact", **about}}, run.best)
+            reached = Progress(reached.epoch, max(score, reached.best))
+            _save_last(run, learner, reached, box_fits)
+            report(line)
+            return reached
+
+        if reached.due is not None:  # stopped while it was measured
+            reached = measure(reached, reached.due, time.perf_counter())
+        for epoch in range(reached.epoch, config.epochs):
             started = time.perf_counter()
             means: dict[str, float] = {}
             for step, crops in enumerate(_made_ahead(_batches_of(epoch, photos, config, cache))):
@@ -189,25 +106,55 @@ def train_compact(
                 for name, value in learner.learn(crops, epoch * steps + step, rate).items():
                     means[name] = means.get(name, 0.0) + value / steps
                 progress(step + 1, steps)
-            result = learner.result()
-            metrics = validate(result) if validate and config.measures(epoch + 1) else {}
-            line = {
-                "epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in means.items()},
-                **metrics, "photos": len(photos), "seconds": time.perf_counter() - started,
-            }  # fmt: skip
-            run.log(line)
-            run.draw()
-            # Of equal ones the later; an epoch that was not measured is the best one only as long as none was.
-            score = metrics.get("AP50", -1.0)
-            if score >= state["best"]:
-                about = {
-                    "model": "compact", "config": plain(config), "box_fits": told, "metrics": line, **environment(),
-                }  # fmt: skip
-                save_whole({"network": result.state_dict(), "metadata": about}, run.best)
-            state = {"epoch": epoch + 1, "best": max(score, state["best"])}
-            save_whole({**learner.state(), "state": state, "box_fits": told}, run.last)
-            report(line)
+            due = {"epoch": epoch + 1, "step": (epoch + 1) * steps, **{f"loss_{k}": v for k, v in means.items()}}
+            reached = measure(replace(reached, epoch=epoch + 1), due, started)
     return run.best
+
+
+def _start_faults(config: CompactConfig, initial: Mapping[str, Tensor] | None) -> list[str]:
+    """Settings that cannot work with the weights to start from, or on this machine."""
+    needing = (
+        (config.freeze != "none", "freeze", "a stem of random numbers would stay one"),
+        (config.start_share > 0, "start_share", "random ones are worth nothing"),
+        (config.remember, "remember", "random ones have seen nothing"),
+        (config.fit_boxes, "fit_boxes", "random ones find no face"),
+    )
+    faults = [f"{name}: expected weights to start from; {why}" for asked, name, why in needing if asked]
+    faults = faults if initial is None else []
+    if config.compiled and not any(map(shutil.which, COMPILERS)):
+        faults.append(f"compiled: no C++ compiler here, expected one of {', '.join(COMPILERS)}")
+    return faults
+
+
+def _begin(
+    config: CompactConfig,
+    photos: Sequence[Photo],
+    run: Run,
+    initial: Mapping[str, Tensor] | None,
+    cache: PhotoCache,
+    report: Callable[[dict[str, Any]], None],
+) -> tuple[Learner, Progress, list[dict[str, Any]]]:
+    """The learner at its start weights, or where the run in the folder stands; and what its boxes were fitted by."""
+    box_fits: list[BoxFit] = []
+    if run.last.exists():
+        try:
+            saved = load_whole(run.last)
+            box_fits = [BoxFit(**fit) for fit in saved.get("box_fits", ())]
+            learner = Learner(config, _fitted(initial, box_fits))
+            learner.restore(saved)
+            return learner, Progress(**saved["state"]), [asdict(fit) for fit in box_fits]
+        except (WeightsError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{run.last}: not the last checkpoint of a run of compact: {error}") from error
+    if config.fit_boxes and initial is not None:
+        box_fits = measure_box_fits(initial, photos, cache.read)
+    for fit in box_fits:
+        report({"boxes_of_stride": fit.stride, "labels": fit.faces, "wider": fit.wider, "taller": fit.taller})
+    return Learner(config, _fitted(initial, box_fits)), Progress(), [asdict(fit) for fit in box_fits]
+
+
+def _save_last(run: Run, learner: Learner, reached: Progress, box_fits: Sequence[Mapping[str, Any]]) -> None:
+    """Write last.pt, to resume with."""
+    save_whole({**learner.state(), "state": asdict(reached), "box_fits": list(box_fits)}, run.last)
 
 
 def _fitted(initial: Mapping[str, Tensor] | None, fits: Sequence[BoxFit]) -> Mapping[str, Tensor] | None:
@@ -304,14 +251,12 @@ class Learner:
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
         }
 
-    def restore(self, saved: Mapping[str, Any]) -> dict[str, float]:
-        """Take up what last.pt holds; returns how far the run was."""
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take up what `state` gave."""
         self.model.load_state_dict(saved["model"])
         self.averaged.load_state_dict(saved["averaged"])
         for optimiser, state in zip(self._optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        progress: dict[str, float] = saved["state"]
-        return progress
 
 
 def optimisers(model: nn.Module, config: CompactConfig) -> list[torch.optim.Optimizer]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facedet.data.coco_file import (
+    Box,
+    boxes_by_key,
+    face_annotations,
+    face_categories,
+    image_key,
+    images_by_key,
+    photo_name,
+    read_json,
+    size_of,
+)
 from facedet.data.images import read_photo
-from facedet.data.raw import RawPhoto, corners_array, inside
+from facedet.data.raw import RawPhoto, corners_array, inside, locate_photos
 from facedet.data.whole_file import write_whole
 from facedet.errors import DataError
 
@@ -98,6 +109,12 @@ class FaceDataset:
         return replace(self, photos=tuple(photo.ignoring_small(min_face_px) for photo in self.photos))
 
 
+def spread(photos: Sequence[Photo], most: int) -> list[Photo]:
+    """All photos, or `most` of them, evenly spread."""
+    step = max(len(photos) / most, 1.0)
+    return [photos[int(i * step)] for i in range(min(len(photos), most))]
+
+
 def fingerprint(photos: Sequence[Photo]) -> str:
     """What tells photos, by their names, sizes and boxes, from others."""
     digest = hashlib.sha256()
@@ -134,84 +151,53 @@ def load_coco(json_path: str | Path, images_dir: str | Path, *, split: str | Non
         images, annotations = document["images"], face_annotations(document, json_path)
         if split is not None:
             images = _of_split(images, split, json_path)
-        boxes: dict[int, list[tuple[list[float], bool]]] = {image["id"]: [] for image in images}
-        for a in annotations:
-            if a["image_id"] in boxes:
-                x, y, w, h = a["bbox"]
-                boxes[a["image_id"]].append(([x, y, x + w, y + h], bool(a.get("iscrowd", 0))))
-        photos = [_photo(image, boxes[image["id"]], images_dir) for image in images]
+        boxes = boxes_by_key(document["images"], annotations)
+        photos = [_photo(image, boxes[image_key(image["id"])], images_dir) for image in images]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
     name = json_path.parent.name + (f"/{split}" if split else "")
     return FaceDataset(name, images_dir, tuple(sorted(photos, key=lambda p: p.name)))
 
 
-def read_coco(json_path: str | Path, images_dir: str | Path, *, classes: Collection[str] = ("face",)) -> list[RawPhoto]:
+def read_coco(
+    json_path: str | Path,
+    images_dir: str | Path,
+    *,
+    classes: Collection[str] = ("face",),
+    notice: Callable[[str], None] = lambda text: None,
+) -> list[RawPhoto]:
     """Every photo of a COCO file, unchecked; for `facedet prepare coco`.
 
-    classes: names that count as faces, any case; where none of the file's categories has such a name, DataError.
+    A photo lies in `images_dir` or beside the file, where its name says, or is the only one of that file name alone.
+    classes: names that count as faces, any case; where none of the file's categories has such a name, DataError, as
+    where none of the annotations has an image. notice: called with a sentence where some have none.
     """
     json_path, images_dir = Path(json_path), Path(images_dir)
     document = read_json(json_path)
     try:
         wanted = face_categories(document, {c.lower() for c in classes}, json_path)
-        rows: dict[Any, list[list[float]]] = {image["id"]: [] for image in document["images"]}
-        ignore: dict[Any, list[bool]] = {image["id"]: [] for image in document["images"]}
-        for a in document["annotations"]:
-            if a["category_id"] in wanted and a["image_id"] in rows:
-                x, y, w, h = (float(v) for v in a["bbox"])
-                rows[a["image_id"]].append([x, y, x + w, y + h])
-                ignore[a["image_id"]].append(bool(a.get("iscrowd", 0)))
-        return [
+        faces = [a for a in document["annotations"] if a["category_id"] in wanted]
+        boxes = boxes_by_key(document["images"], faces, notice=notice)
+        raws = [
             RawPhoto(
-                str(image["file_name"]),
-                corners_array(rows[image["id"]]),
-                np.array(ignore[image["id"]], np.bool_),
-                path=_present(images_dir, str(image["file_name"])),
-                declared_wh=(int(image["width"]), int(image["height"])),
+                photo_name(image),
+                corners_array([corners for corners, _ in boxes[key]]),
+                np.array([ignore for _, ignore in boxes[key]], np.bool_),
+                declared_wh=size_of(image),
                 split=image.get("split") if image.get("split") in SPLITS else None,
             )
-            for image in document["images"]
+            for key, image in images_by_key(document["images"]).items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         raise DataError(f"{json_path}: not COCO JSON as expected: {type(e).__name__} {e}") from e
-
-
-def face_annotations(document: Any, path: Path) -> list[Any]:
-    """A COCO file's annotations of faces: of the category called face, any case, or of all where it has only one."""
-    annotations: list[Any] = document["annotations"]
-    if len(document.get("categories", ())) < 2:
-        return annotations
-    wanted = face_categories(document, {"face"}, path)
-    return [a for a in annotations if a["category_id"] in wanted]
-
-
-def face_categories(document: Any, classes: Collection[str], path: Path) -> set[Any]:
-    """Ids of the categories with a name in `classes` (lower case); DataError when there is none."""
-    categories = document["categories"]
-    wanted = {c["id"] for c in categories if str(c["name"]).strip().lower() in classes}
-    if not wanted:
-        names = [c["name"] for c in categories]
-        raise DataError(
-            f"{path}: none of its categories is called {' or '.join(sorted(classes))}: {names}; "
-            "`facedet prepare coco` takes others with --face-class"
-        )
-    return wanted
+    by_name_alone = locate_photos(images_dir, raws)
+    places = ((_present(images_dir, raw.name) or _present(json_path.parent, raw.name), raw) for raw in raws)
+    return [replace(raw, path=place or by_name_alone.get(raw.name)) for place, raw in places]
 
 
 def _present(folder: Path, name: str) -> Path | None:
     path = inside(folder, name)
     return path if path.is_file() else None
-
-
-def read_json(path: Path) -> Any:
-    """The parsed file; DataError with the path when it is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as e:
-        raise DataError(f"{path}: cannot read: {e.strerror}") from e
-    except ValueError as e:
-        raise DataError(f"{path}: expected JSON: {e}") from e
 
 
 def _of_split(images: list[dict[str, Any]], split: str, path: Path) -> list[dict[str, Any]]:
@@ -224,7 +210,7 @@ def _of_split(images: list[dict[str, Any]], split: str, path: Path) -> list[dict
     return chosen
 
 
-def _photo(image: Mapping[str, Any], boxes: list[tuple[list[float], bool]], images_dir: Path) -> Photo:
+def _photo(image: Mapping[str, Any], boxes: list[Box], images_dir: Path) -> Photo:
     name = str(image["file_name"])
     return Photo(
         images_dir / name,

@@ -21,7 +21,7 @@ FACE_LABELS = frozenset({"face"})
 
 
 def shaped(records: list[dict[str, Any]], document: Any) -> str:
-    """The text of a file with these records, in the shape of the `document` that `read_shaped` gave."""
+    """The text of a file with these records, in the shape of the `document` that `read_records` gave."""
     if document is None:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     whole = {**document, "data": records} if isinstance(document, dict) else records
@@ -33,7 +33,7 @@ def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
 
     Raises DataError with file and line, also for a record without a URL.
     """
-    records, document = _read(Path(path))
+    records, document = read_records(Path(path))
     for number, record in enumerate(records, 1):
         try:
             _url(record)
@@ -42,7 +42,8 @@ def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
     return records, document
 
 
-def _read(path: Path) -> tuple[list[Any], Any]:
+def read_records(path: Path) -> tuple[list[Any], Any]:
+    """As `read_shaped`, whatever the records are."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as e:
@@ -105,13 +106,14 @@ def read_dataturks(path: str | Path) -> list[RawPhoto]:
 
     Raises DataError when the file cannot be read or all of its records are of no use, naming the first.
     """
-    photos = [_raw_photo(record, number) for number, record in enumerate(_read(Path(path))[0], 1)]
+    photos = [raw_photo(record, number) for number, record in enumerate(read_records(Path(path))[0], 1)]
     if all(photo.fault for photo in photos):
         raise DataError(f"{path}: {photos[0].fault}")
     return photos
 
 
-def _raw_photo(record: Any, number: int) -> RawPhoto:
+def raw_photo(record: Any, number: int) -> RawPhoto:
+    """What a file's record says, counted from 1; one of no use carries its `fault`."""
     where = f"record {number}"
     try:
         url = _url(record)

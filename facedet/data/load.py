@@ -12,12 +12,13 @@ from facedet.data.coco import (
     IMAGES_FOLDER,
     SPLITS,
     FaceDataset,
+    Photo,
     load_coco,
     read_coco,
-    read_json,
 )
+from facedet.data.coco_file import read_json
 from facedet.data.dataturks import read_dataturks
-from facedet.data.prepare import unique_names
+from facedet.data.prepare import REPORT_FILE, unique_names
 from facedet.data.raw import RawPhoto, locate_photos
 from facedet.data.wider import is_wider, load_wider
 from facedet.errors import DataError
@@ -55,7 +56,8 @@ def load_training(
 
     Trained on: the train splits of `folders` together; all photos of a COCO file that names no splits. Measured on:
     the val split of `val`, all of it where it names no splits; without `val`, that of the first folder that has one.
-    Raises DataError as `load_data`, and for a photo that would be in both.
+    Raises DataError as `load_data`, and for a photo that would be in both, also as a hard link or, of another prepared
+    folder, as a copy.
     """
     sets = [load_data(folder, split=_split_or_all(folder, "train")) for folder in folders]
     photos = tuple(photo for data in sets for photo in data.photos)
@@ -64,10 +66,29 @@ def load_training(
     if measured is None:
         return together, None
     val_set = load_data(measured, split=_split_or_all(measured, "val"))
-    both = {photo.path.resolve() for photo in val_set.photos} & {photo.path.resolve() for photo in together.photos}
+    trained = set[object]().union(*(_marks(photo) for photo in photos))
+    copies = set[str]().union(*(_checksums(data).values() for data in sets if data.images_dir != val_set.images_dir))
+    checksums = _checksums(val_set)
+    both = [p.path for p in val_set.photos if _marks(p) & trained or checksums.get(p.name) in copies]
     if both:
         raise DataError(f"{measured}: {len(both)} photos would be trained and measured on, the first is {min(both)}")
     return together, val_set
+
+
+def _marks(photo: Photo) -> set[object]:
+    """What tells a photo's file from others: its path, and what hard links to it share."""
+    path = photo.path.resolve()
+    status = path.stat() if path.is_file() else None
+    return {path, (status.st_dev, status.st_ino)} if status else {path}
+
+
+def _checksums(data: FaceDataset) -> dict[str, str]:
+    """Photo -> checksum of its file, for the photos of a set that `facedet prepare` made."""
+    report = data.images_dir.parent / REPORT_FILE
+    document = read_json(report) if report.is_file() else {}
+    known = document.get("sha256") if isinstance(document, dict) else None
+    known = known if isinstance(known, dict) else {}
+    return {photo.name: str(known[photo.name]) for photo in data.photos if photo.name in known}
 
 
 def _split_or_all(path: str | Path, split: str) -> str | None:
@@ -99,6 +120,7 @@ class RawData:
 def load_raw(path: str | Path, *, images: str | Path | None = None) -> RawData:
     """Labels as they are, for an audit: a prepared folder, a COCO JSON file or Dataturks' JSON with `images`.
 
+    Labels of a photo that is listed twice are joined in the order of its listings.
     Raises DataError for anything else, and for Dataturks' JSON without a folder of photos.
     """
     path = Path(path)
@@ -106,7 +128,8 @@ def load_raw(path: str | Path, *, images: str | Path | None = None) -> RawData:
     if path.is_dir() and not source.is_file():
         raise DataError(f"{path}: expected {PREPARED}, a COCO JSON file or Dataturks' JSON")
     if is_coco(source):
-        return RawData(read_coco(source, Path(images or source.parent / IMAGES_FOLDER)), source, "coco")
+        listed = read_coco(source, Path(images or source.parent / IMAGES_FOLDER))
+        return RawData(unique_names(listed)[0], source, "coco")
     if images is None:
         raise DataError(f"{source}: Dataturks' JSON holds no photos; name their folder with --images")
     photos, _ = unique_names(read_dataturks(source))

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from facedet.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_NAME_BYTES = 180
 """Of a file name in UTF-8: file systems take 255, and a download adds some to it while it is unfinished."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -45,6 +44,16 @@ class RawPhoto:
 def corners_array(rows: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
     """float64 [N, 4] of rows of four, also for none."""
     return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file, without a byte order mark; DataError naming the file when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as e:
+        raise DataError(f"{path}: cannot read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: expected UTF-8 text: {e}") from e
 
 
 def name_of_url(url: str) -> str:
@@ -81,11 +90,6 @@ def inside(folder: Path, name: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{name!r}: a photo's name must not lead out of {folder}")
     return path
-
-
-def find_photos(folder: Path) -> list[Path]:
-    """Every image file below `folder`, by name, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def locate_photos(folder: Path, raws: Sequence[RawPhoto]) -> dict[str, Path]:

@@ -30,7 +30,7 @@ def read_webfaces(ground_truth: str | Path, images: str | Path) -> list[RawPhoto
     """
     ground_truth = Path(ground_truth)
     try:
-        lines = ground_truth.read_text(encoding="utf-8").splitlines()
+        lines = ground_truth.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{ground_truth}: cannot be read: {e}") from e
     faces: dict[str, list[npt.NDArray[np.float64]]] = {}

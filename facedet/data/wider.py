@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedet.data.coco import IMAGES_FOLDER, FaceDataset, Photo
+from facedet.data.coco import IMAGES_FOLDER, SPLITS, FaceDataset, Photo
 from facedet.data.images import read_photo
-from facedet.data.raw import RawPhoto, corners_array, inside
+from facedet.data.raw import RawPhoto, corners_array, inside, read_text
 from facedet.errors import DataError
 
 INVALID_COLUMN = 7  # x, y, w, h, blur, expression, illumination, invalid, occlusion, pose
@@ -47,12 +47,7 @@ def _list_file(folder: Path) -> Path:
 
 def read_bbx_gt(path: str | Path) -> Iterator[tuple[str, list[list[int]]]]:
     """Yield (photo name, rows of ten integers). A photo without faces has one row of zeros, which is left out."""
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except OSError as e:
-        raise DataError(f"{path}: cannot read: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path}: expected UTF-8 text: {e}") from e
+    lines = [line.strip() for line in read_text(Path(path)).splitlines()]
     at = 0
     while at < len(lines):
         name = lines[at]
@@ -82,12 +77,17 @@ def _photo(path: Path, name: str, rows: list[list[int]]) -> Photo:
 
 
 def read_wider(folder: str | Path) -> list[RawPhoto]:
-    """Every photo of the list file, unchecked; one that is absent has no path. For `facedet prepare wider`."""
+    """Every photo of the list file, unchecked, in the split that the list is called by; one that is absent has no path.
+
+    For `facedet prepare wider`. Raises DataError with file and line.
+    """
     folder = Path(folder)
+    list_file = _list_file(folder)
+    split = next((split for split in SPLITS if list_file.name == f"wider_face_{split}_bbx_gt.txt"), None)
     raws = []
-    for name, rows in read_bbx_gt(_list_file(folder)):
+    for name, rows in read_bbx_gt(list_file):
         corners = corners_array([[x, y, x + w, y + h] for x, y, w, h in (row[:4] for row in rows)])
         ignore = np.array([row[INVALID_COLUMN] > 0 for row in rows], np.bool_)
         path = inside(folder / IMAGES_FOLDER, name)
-        raws.append(RawPhoto(name, corners, ignore, path=path if path.is_file() else None))
+        raws.append(RawPhoto(name, corners, ignore, path=path if path.is_file() else None, split=split))
     return raws

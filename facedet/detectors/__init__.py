@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -120,6 +121,6 @@ def load_detector(
     if name in DETECTORS:
         return DETECTORS[name](scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)
     path = Path(name_or_path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"{path}: no such weight file")
     return CHECKPOINTS[suffix](path, scale=scale, threads=threads, min_score=min_score, min_face_px=min_face_px)

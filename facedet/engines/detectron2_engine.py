@@ -19,11 +19,10 @@ from facedet.checkpoint import read_checkpoint, save_checkpoint, save_whole
 from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import asked_size
-from facedet.engines.samples import data_faults, origin
 from facedet.errors import ConfigError, MissingExtra
 from facedet.model_zoo import fetch_zoo_file
 from facedet.models.faster_rcnn import FAIR_PIXEL_STD_BGR, PRESETS
-from facedet.run import Run, environment
+from facedet.run import Run, data_faults, environment, origin
 
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
 ZOO_CONFIGS = {
@@ -56,8 +55,9 @@ def train(
         from detectron2.evaluation import COCOEvaluator
     except ImportError as e:
         raise MissingExtra(f"the detectron2 engine needs Detectron2, which needs a compiler: {INSTALL}") from e
-    run = Run(out, config, last="last_checkpoint", best="model_best.pth", origin=origin(data, val))
-    faults = config.faults() + data_faults(data, val) + run.faults(resume=resume)
+    val_photos = val.photos if val else ()
+    run = Run(out, config, last="last_checkpoint", best="model_best.pth", origin=origin(data.photos, val_photos))
+    faults = config.faults() + data_faults(data.photos, val_photos) + run.faults(resume=resume)
     faults += [] if resume else config.start_faults()
     if config.precision not in ("auto", "float32") and not torch.cuda.is_available():
         faults.append(f"precision {config.precision!r}: the detectron2 engine has float32 alone on a processor")

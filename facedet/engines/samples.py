@@ -12,27 +12,12 @@ import torch
 from torch import Tensor
 
 from facedet.data.augment import CropRecipe, PhotoCache, random_crop
-from facedet.data.coco import FaceDataset, Photo, fingerprint
+from facedet.data.coco import Photo
 from facedet.detectors.faster_rcnn import network_size_wh, resized
 from facedet.engines.config import FasterRCNNConfig
 
 MIN_FACE_PX = 4.0
 """Faces smaller than this in the network's input are ignored: no pixel of p2 can tell them apart."""
-
-
-def data_faults(data: FaceDataset, val: FaceDataset | None) -> list[str]:
-    """Why no run can be made on the photos, one sentence each; the files are looked for, not opened."""
-    photos = [*data.photos, *(val.photos if val else ())]
-    missing = [photo.path for photo in photos if not photo.path.is_file()]
-    faults = [] if len(data) else ["no photos to train on"]
-    if missing:
-        faults.append(f"{len(missing)} of {len(photos)} photos are missing, the first: {missing[0]}")
-    return faults
-
-
-def origin(data: FaceDataset, val: FaceDataset | None) -> dict[str, str]:
-    """What tells the photos of a run, their names, sizes and boxes, from others, by their options."""
-    return {"data": fingerprint(data.photos), "val": fingerprint(val.photos if val else ())}
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from facedet.data.coco import FaceDataset
 from facedet.engines.config import FasterRCNNConfig
 from facedet.engines.distributed import Team, team
 from facedet.engines.learner import Learner, empty_model, peak_memory_mib, start_model
-from facedet.engines.samples import Sample, Samples, data_faults, origin
+from facedet.engines.samples import Sample, Samples
 from facedet.errors import ConfigError, WeightsError
 from facedet.evaluate import evaluate
-from facedet.run import Run, environment
+from facedet.run import Run, data_faults, environment, origin
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -54,9 +54,10 @@ def train(
     with each line of the log. notice: called with each sentence on the start weights.
     Raises ConfigError with all faults, DataError, WeightsError, MissingExtra, TrainingDiverged.
     """
-    began = origin(data, val)
+    val_photos = val.photos if val else ()
+    began = origin(data.photos, val_photos)
     with team() as crew, Run(out, config, last="model_last.pth", best="model_best.pth", origin=began) as run:
-        faults = config.faults() + data_faults(data, val) + ([] if resume else config.start_faults())
+        faults = config.faults() + data_faults(data.photos, val_photos) + ([] if resume else config.start_faults())
         if faults := faults + crew.share(run.faults(resume=resume) if crew.leads else None):
             raise ConfigError(faults)
         learner, progress = _begin(config, run, crew, notice)

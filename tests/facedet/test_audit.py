@@ -166,6 +166,22 @@ def test_proposal_as_dataturks_json(tmp_path: Path) -> None:
     assert rows[1:] == originals[1:]
 
 
+def test_records_of_no_use_stay_as_they_are_in_a_proposal(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a.jpg", *SIZE)
+    good = record("a.jpg", [relative(LOOSE), relative(FAR)], size=SIZE)
+    good["annotation"][0]["notes"] = ["checked", 2]
+    good["annotation"][1]["notes"] = {"by": "me"}
+    bad: list[Any] = [record("", []) | {"content": content} for content in ("http://x.org/", None)]
+    source = write_lines(tmp_path / "f.json", [bad[0], good, 3, bad[1]])
+    data = load_raw(source, images=tmp_path / "photos")
+    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, tmp_path / "p.json")
+    rows = [json.loads(line) for line in (tmp_path / "p.json").read_text().splitlines()]
+    assert [rows[0], *rows[2:]] == [bad[0], 3, bad[1]]
+    notes = [a["notes"] for a in rows[1]["annotation"]]
+    assert notes[0].startswith("checked; 2; audit: loose")
+    assert notes[1].startswith("{'by': 'me'}; audit: check")
+
+
 def coco(folder: Path) -> Path:
     write_photo(folder / "images" / "a.jpg", *SIZE)
     boxes: list[Any] = [(LOOSE, 1), (FACE, 2), ([350.0, 100.0, 450.0, 200.0], 1), ([10.0, 10.0, 10.0, 40.0], 1)]
@@ -199,6 +215,39 @@ def test_proposal_as_coco_json(tmp_path: Path) -> None:
     assert "clipped to the photo" in by_id[3]["audit"]
     assert by_id[5]["bbox"] == [300.0, 200.0, 40.0, 40.0]
     assert len(load_coco(tmp_path / "proposed.json", tmp_path / "images", split="val").photos[0].boxes_xyxy) == 3
+
+
+def test_a_photo_that_a_coco_file_lists_twice_is_corrected_as_one(tmp_path: Path) -> None:
+    path = coco(tmp_path) / "annotations.json"
+    document = json.loads(path.read_text())
+    listing = document["images"][0]
+    document["images"] += [listing | {"id": "4"}, listing]
+    boxes = [(3, FAR), (4, FACE), (3, [200.0, 20.0, 260.0, 80.0]), (4.0, FAR), (9, FACE)]
+    document["annotations"] = [
+        {"id": i, "image_id": image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for i, (image, (x1, y1, x2, y2)) in enumerate(boxes, 1)
+    ]
+    path.write_text(json.dumps(document))
+    data = load_raw(tmp_path)
+    result = audit(Scripted([[*FACE, 0.9], [*FAR, 0.8], [10, 210, 60, 270, 0.7]]), data.photos)
+    kinds = [(f.kind, f.label) for f in result.findings]
+    assert kinds == [("duplicate", 3), ("undetected", 1), ("unlabelled", -1)]
+    write_proposal(result, data, tmp_path / "proposed.json")
+    by_id = {a["id"]: a for a in json.loads((tmp_path / "proposed.json").read_text())["annotations"]}
+    assert {i: a.get("audit", "")[:13] for i, a in by_id.items()} == {
+        1: "", 2: "", 3: "audit: check,", 5: "", 6: "audit: added,"
+    }  # fmt: skip
+
+
+def test_a_coco_file_without_sizes_is_corrected_in_the_photos_pixels(tmp_path: Path) -> None:
+    path = coco(tmp_path) / "annotations.json"
+    document = json.loads(path.read_text())
+    document["images"] = [{"id": 3, "file_name": "images\\a.jpg"}]
+    path.write_text(json.dumps(document))
+    data = load_raw(tmp_path)
+    write_proposal(audit(Scripted([[*FACE, 0.9]]), data.photos), data, tmp_path / "proposed.json")
+    by_id = {a["id"]: a for a in json.loads((tmp_path / "proposed.json").read_text())["annotations"]}
+    assert by_id[1]["bbox"] == [100.0, 100.0, 50.0, 50.0]
 
 
 @pytest.mark.parametrize("shape", ["array", "data"])

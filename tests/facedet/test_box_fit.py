@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from facedet.box_fit import BoxFit, measure_box_fits, with_box_fits
+from facedet.compact_config import CompactConfig
 from facedet.data.augment import CropRecipe
 from facedet.data.coco import Photo
 from facedet.export import load_compact_checkpoint
 from facedet.models.compact import compact
-from facedet.train import CompactConfig, train_compact
+from facedet.train import train_compact
 from tests.facedet.test_compact import make_photo
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,3 +64,19 @@ def test_voters_pull_a_box_by_their_scores_and_others_do_not() -> None:
 
 def test_nothing_to_vote_on() -> None:
     assert voted_boxes(NONE, UNIT, np.ones(1, np.float32), 0.6).shape == (0, 4)
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 1000])
+def test_votes_of_a_large_crowd_are_the_same_and_take_little_more_than_their_weights(count: int) -> None:
+    rng = np.random.default_rng(count)
+    corners = rng.uniform(0, 200, (3000, 2))
+    voters = np.hstack([corners, corners + rng.uniform(20, 40, (3000, 2))]).astype(np.float32)
+    scores = rng.uniform(0.1, 1, 3000).astype(np.float32)
+    weights = np.where(iou_matrix(voters[:count], voters) >= 0.6, scores[None], 0)
+    expected = weights @ voters / weights.sum(1, keepdims=True)
+    tracemalloc.start()
+    voted = voted_boxes(voters[:count], voters, scores, 0.6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (voted.dtype, np.array_equal(voted, expected)) == (np.float32, True)
+    assert peak < weights.nbytes + 8 * weights[:256].nbytes

@@ -94,6 +94,31 @@ def test_audit_with_a_proposal(tmp_path: Path) -> None:
     assert "the detector finds nothing here" in (tmp_path / "proposed.json").read_text()
 
 
+def test_what_an_audit_cannot_write_is_told_before_the_first_photo(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*words: object, **options: object) -> None:
+        raise AssertionError("the photos were looked at")
+
+    a_file, a_folder = prepared / "annotations.json", prepared / "images"
+    monkeypatch.setattr("facedet.audit.audit", fail)
+    for words, message in (
+        (("--out", a_file), f"error: {a_file}: File exists"),
+        (("--propose", a_folder), f"error: {a_folder}: expected a file to write the proposal to, found a folder"),
+        (("--propose", a_file / "p.json"), f"error: {a_file}: File exists"),
+    ):
+        result = run("audit", prepared, "--detector", "haar", *words)
+        assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, message)
+    monkeypatch.undo()
+    monkeypatch.setattr("facedet.audit_files.write_audit", fail)
+    with pytest.raises(AssertionError):
+        CliRunner().invoke(
+            app, ["audit", str(prepared), "--detector", "haar", "-o", str(tmp_path / "a"), "--propose",
+            str(tmp_path / "new" / "p.json")], catch_exceptions=False,
+        )  # fmt: skip
+    assert (tmp_path / "new" / "p.json").is_file()
+
+
 @pytest.mark.parametrize("form", ["wider", "voc", "yolo", "webfaces", "coco"])
 def test_prepare_every_format(tmp_path: Path, form: str) -> None:
     where, options = tmp_path / "in", []
@@ -121,6 +146,31 @@ def test_prepare_every_format(tmp_path: Path, form: str) -> None:
     assert json.loads(run("stats", tmp_path / "out", "--json").stdout)["faces"] == 1
 
 
+def test_prepare_tells_of_annotations_without_an_image(tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "a.jpg")
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 30, 40]} for i in (1, 2)]
+    document = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": boxes}
+    (tmp_path / "f.json").write_text(json.dumps(document | {"categories": [{"id": 1, "name": "face"}]}))
+    result = run("prepare", "coco", tmp_path / "f.json", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "note: 1 of 2 annotations of faces have no image, the first is annotation 2 with" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_what_is_prepared_inside_its_source_is_no_source_of_photos(tmp_path: Path, form: str) -> None:
+    write_photo(tmp_path / "in" / "images" / "a.jpg")
+    (tmp_path / "in" / "images" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>40</xmax><ymax>50</ymax></bndbox>"
+    (tmp_path / "in" / "a.xml").write_text(f"<annotation><object><name>face</name>{box}</object></annotation>")
+    for out in ("out", "out", "another", "stopped", "stopped"):
+        result = run("prepare", form, tmp_path / "in", "--out", tmp_path / "in" / out)
+        assert result.exit_code == 0, result.output
+        counts = json.loads((tmp_path / "in" / out / "report.json").read_text())["counts"]
+        assert (counts["photos_kept"], counts["faces"]) == (1, 1)
+        if out == "stopped":
+            (tmp_path / "in" / out / "annotations.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -129,6 +179,10 @@ def test_prepare_every_format(tmp_path: Path, form: str) -> None:
         (("audit", "nowhere"), "error: nowhere: cannot read"),
         (("prepare", "voc", "nowhere", "-o", "out"), "error: nowhere: expected Pascal VOC XML files"),
         (("prepare", "dataturks", "nowhere.json", "-o", "out"), "error: nowhere.json: cannot read"),
+        *(
+            (("prepare", form, ".", "-o", "out", "--images", "nope"), "error: nope: expected a folder of photos")
+            for form in ("voc", "yolo", "webfaces", "coco")
+        ),
         (("prepare", "wider", ".", "-o", "out", "--split", "a,b"), "error: --split 'a,b': expected three numbers"),
         (("prepare", "yolo", ".", "-o", "out", "--split", "1,1,1"), "error: "),
         (("prepare", "yolo", ".", "-o", "out", "--split", "nan,0.5,0.5"), "error: --split 'nan,0.5,0.5': expected"),

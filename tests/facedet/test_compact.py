@@ -12,7 +12,8 @@ import torch
 import facedet
 from facedet.data.augment import CropRecipe, PhotoCache, cover_faces, random_crop
 from facedet.data.coco import Photo
-from facedet.detectors.compact import TILE_PX, CompactDetector, batches_of, load_compact, passes_of
+from facedet.detectors.compact import CompactDetector, load_compact
+from facedet.detectors.passes import TILE_PX, batches_of, passes_of
 from facedet.export import export_compact, load_compact_checkpoint
 from facedet.losses import Targets, assign, compact_losses, points_of
 from facedet.models.compact import DepthWiseConv, compact
@@ -225,11 +226,16 @@ def test_looks_of_one_size_share_a_batch() -> None:
 @pytest.mark.parametrize(
     ("size_wh", "side", "expected_wh", "factor"),
     [
-        ((1024, 768), 640, (640, 480), 0.625),
-        ((1280, 640), 640, (640, 320), 0.5),
-        ((1281, 641), 640, (640, 320), 0.5),
-        ((3000, 2001), 640, (640, 427), 640 / 3000),
-        ((2000, 1), 640, (640, 1), 0.32),
+        ((1024, 768), 800, (800, 600), 0.78125),
+        ((1600, 800), 800, (800, 400), 0.5),
+        ((1601, 801), 800, (800, 400), 0.5),
+        ((3000, 2001), 800, (800, 533), 800 / 3000),
+        ((2000, 1), 800, (800, 1), 0.4),
+        # What is reduced to less than 768 px is enlarged again, by a fifth at most.
+        ((1024, 768), 640, (768, 576), 0.75),
+        ((1024, 768), 720, (768, 576), 0.75),
+        ((1280, 640), 320, (384, 192), 0.3),
+        ((2000, 1), 640, (768, 1), 0.384),
     ],
 )
 def test_a_photo_is_reduced_to_its_long_side(
@@ -261,22 +267,31 @@ def test_passes_of_a_large_photo_cover_it_in_bounded_tiles() -> None:
     assert covered.all()
 
 
-def test_scale_reduces_and_only_tiny_photos_are_enlarged() -> None:
+def test_scale_reduces_and_photos_that_are_small_as_they_come_are_not_enlarged_unless_tiny() -> None:
     (small,) = passes_of(np.zeros((50, 100, 3), np.uint8), photo=0, scale=640)
     (tiny,) = passes_of(np.zeros((48, 40, 3), np.uint8), photo=0, scale=640)
-    large, half, quarter = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
+    large, half, quarter = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=1000)
     assert small.pixels.shape[1] == 100
     assert (tiny.pixels.shape, tiny.scale) == ((96, 80, 3), 2.0)
-    assert large.pixels.shape[:2] == (160, 640)
-    assert large.scale == pytest.approx(0.32)
-    assert half.pixels.shape[:2] == (80, 320)
-    assert half.scale == pytest.approx(0.16)
-    assert quarter.scale == pytest.approx(0.08)
+    assert large.pixels.shape[:2] == (250, 1000)
+    assert large.scale == pytest.approx(0.5)
+    assert half.pixels.shape[:2] == (125, 500)
+    assert half.scale == pytest.approx(0.25)
+    assert quarter.scale == pytest.approx(0.125)
 
 
-def test_each_size_of_face_is_trusted_to_some_look() -> None:
+def test_looks_at_an_enlarged_photo_are_thirds() -> None:
+    large, third = passes_of(np.zeros((500, 2000, 3), np.uint8), photo=0, scale=640)
+    assert (large.pixels.shape[:2], large.size_px) == ((192, 768), (0, 300))
+    assert large.scale == pytest.approx(0.384)
+    assert (third.pixels.shape[:2], third.size_px) == ((64, 256), (24, float("inf")))
+    assert third.scale == pytest.approx(0.128)
+
+
+@pytest.mark.parametrize("scale", [None, 1000, 640, 300])
+def test_each_size_of_face_is_trusted_to_some_look(scale: int | None) -> None:
     for height, width in ((40, 60), (257, 100), (700, 1024), (1664, 1664), (3000, 9000), (1500, 16000)):
-        looks = list(passes_of(np.zeros((height, width, 3), np.uint8), photo=0, scale=None))
+        looks = list(passes_of(np.zeros((height, width, 3), np.uint8), photo=0, scale=scale))
         for side in np.geomspace(1, 2 * width, 60):
             trusted = [look.size_px[0] <= side * look.scale <= look.size_px[1] for look in looks]
             assert any(trusted), (height, width, side)

@@ -57,6 +57,27 @@ def test_a_run_is_measured_drawn_and_exported(prepared: Path, tmp_path: Path) ->
     assert "holds a run already" in again.output
 
 
+def test_a_photo_to_measure_on_that_is_missing_is_told_before_training(prepared: Path, tmp_path: Path) -> None:
+    (prepared / "images" / "5.png").unlink()
+    arguments = ["--model", "compact", "--weights", "none", "--epochs", "1", "--size", "96"]
+    result = CliRunner().invoke(app, ["train", *arguments, "--data", str(prepared), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "error: 1 of 6 photos are missing, the first: " in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_resumes_only_with_its_own_validation_photos(prepared: Path, tmp_path: Path) -> None:
+    words = ["train", "--model", "compact", "--weights", "none", "--epochs", "1", "--size", "96", "--batch-size", "2"]
+    words += ["--data", str(prepared), "--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    write_coco(drawn_dataset(tmp_path / "other", photos=2), tmp_path / "other" / "annotations.json")
+    refused = CliRunner().invoke(app, [*words, "--resume", "--val", str(tmp_path / "other")])
+    assert refused.exit_code == 2
+    assert "error: val '2 photos, " in refused.stderr
+    assert "and resumes only with the same" in refused.stderr
+    assert CliRunner().invoke(app, [*words, "--resume"]).exit_code == 0
+
+
 def test_photos_without_a_face_measure_nothing(prepared: Path, tmp_path: Path) -> None:
     document = json.loads((prepared / "annotations.json").read_text())
     of_val = {image["id"] for image in document["images"] if image["split"] == "val"}

@@ -309,6 +309,36 @@ def test_no_photo_is_trained_and_measured_on(tmp_path: Path) -> None:
         load_training([tmp_path / "set"], val=tmp_path / "set")
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_photo_of_two_prepared_folders_is_not_trained_and_measured_on(tmp_path: Path, linked: bool) -> None:
+    source = drawn_dataset(tmp_path / "source", photos=3)
+    names = [photo.name for photo in source.photos]
+    for out, chosen in (("one", names[:2]), ("two", names[1:])):
+        photos = [replace(raw([]), name=f"{out}_{name}", path=source.images_dir / name) for name in chosen]
+        prepare(photos, tmp_path / out, options=PrepareOptions(download=False, fractions=(1, 0, 0)))
+    copied = tmp_path / "two" / "images" / f"two_{names[1]}"
+    if linked:
+        (tmp_path / "two" / "report.json").unlink()
+    else:
+        pixels = copied.read_bytes()
+        copied.unlink()
+        copied.write_bytes(pixels)
+    document = json.loads((tmp_path / "two" / "annotations.json").read_text())
+    document["images"] = [{**image, "split": "val"} for image in document["images"]]
+    (tmp_path / "two" / "annotations.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=rf"1 photos would be trained and measured on, the first is .*{copied.name}"):
+        load_training([tmp_path / "one"], val=tmp_path / "two")
+
+
+def test_copies_within_a_prepared_folder_may_be_trained_and_measured_on(tmp_path: Path) -> None:
+    pixels = write_photo(tmp_path / "0.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(pixels)
+    photos = [replace(raw([]), name=f"{i}.jpg", path=tmp_path / f"{i}.jpg", split=SPLITS[i]) for i in range(2)]
+    prepare(photos, tmp_path / "out", options=NO_DOWNLOAD)
+    train, val = load_training([tmp_path / "out"])
+    assert (len(train), len(val or ())) == (1, 1)
+
+
 def test_load_raw_dataturks_needs_photos(tmp_path: Path) -> None:
     path = source(tmp_path, 1)
     with pytest.raises(DataError, match="name their folder with --images"):

@@ -1,11 +1,10 @@
-"""Annotation formats besides Dataturks and VOC: what is read, what is refused, and agreement with supervision."""
+"""WIDER FACE, Caltech Web Faces and COCO: what is read and what is refused."""
 
 from __future__ import annotations
 
 import json
 import re
 import struct
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from facedet.data.coco import load_coco, read_coco
 from facedet.data.images import read_photo
 from facedet.data.load import load_data, load_training
-from facedet.data.voc import read_voc
+from facedet.data.prepare import PrepareOptions, prepare
 from facedet.data.webfaces import read_webfaces
 from facedet.data.wider import is_wider, load_wider, read_wider
 from facedet.data.yolo import read_yolo
@@ -50,6 +49,22 @@ def test_wider_reads_what_is_present(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "split"), [("train", "train"), ("val", "val"), ("dev", None)])
+def test_wider_photos_are_of_the_split_that_their_list_is_called_by(
+    tmp_path: Path, name: str, split: str | None
+) -> None:
+    wider(tmp_path, "e/a.jpg\n1\n1 1 2 2 0 0 0 0 0 0\n")
+    (tmp_path / "wider_face_val_bbx_gt.txt").rename(tmp_path / f"wider_face_{name}_bbx_gt.txt")
+    assert [raw.split for raw in read_wider(tmp_path)] == [split]
+
+
+def test_lists_that_begin_with_a_byte_order_mark_lose_no_photo(tmp_path: Path) -> None:
+    folder = wider(tmp_path, "\ufeffe/a.jpg\n1\n1 1 2 2 0 0 0 0 0 0\n")
+    assert [photo.name for photo in load_wider(folder).photos] == ["e/a.jpg"]
+    (tmp_path / "list.txt").write_text(f"\ufeff{LANDMARKS}")
+    assert read_webfaces(tmp_path / "list.txt", folder / "images" / "e")[0].path == folder / "images" / "e" / "a.jpg"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -69,82 +84,6 @@ def test_wider_bad_lists(tmp_path: Path, text: str, message: str) -> None:
 def test_wider_without_a_list(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected one wider_face_"):
         load_wider(tmp_path)
-
-
-# YOLO
-
-
-def test_yolo_reads_boxes_polygons_and_names(tmp_path: Path) -> None:
-    write_photo(tmp_path / "images" / "train" / "a.jpg")
-    write_photo(tmp_path / "images" / "b.jpg")
-    labels = tmp_path / "labels" / "train"
-    labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n1 0.5 0.5 1 1\n\n0 0.5 0.5 0.2 0.4 0.9\n0 .1 .1 .3 .1 .3 .5\n")
-    (tmp_path / "data.yaml").write_text("names: {0: Face, 1: dog}\n")
-    by_name = {raw.name: raw for raw in read_yolo(tmp_path)}
-    assert set(by_name) == {"train/a.jpg", "b.jpg"}
-    np.testing.assert_allclose(
-        by_name["train/a.jpg"].corners, [[0.4, 0.3, 0.6, 0.7], [0.4, 0.3, 0.6, 0.7], [0.1, 0.1, 0.3, 0.5]]
-    )
-    assert len(by_name["b.jpg"].corners) == 0
-    assert (by_name["train/a.jpg"].split, by_name["b.jpg"].split) == ("train", None)
-
-
-@pytest.mark.parametrize(("folder", "split"), [("images/val", "val"), ("valid/images", "val"), ("Test", "test")])
-def test_yolo_keeps_the_split_of_the_folder(tmp_path: Path, folder: str, split: str) -> None:
-    write_photo(tmp_path / folder / "train.jpg")
-    (tmp_path / folder / "train.txt").write_text("0 .5 .5 .2 .2\n")
-    assert [raw.split for raw in read_yolo(tmp_path)] == [split]
-
-
-def test_yolo_without_class_names_takes_every_class(tmp_path: Path) -> None:
-    write_photo(tmp_path / "a.jpg")
-    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2\n7 .5 .5 .4 .4\n")
-    assert len(read_yolo(tmp_path)[0].corners) == 2
-
-
-@pytest.mark.parametrize(
-    ("label", "names", "message"),
-    [
-        ("0 .5 .5", None, r"a\.txt: line 1: expected `class cx cy w h`, got '0 .5 .5'"),
-        ("face .5 .5 .1 .1", None, "line 1: expected `class cx cy w h`"),
-        ("0 .5 .5 .1 .1", "names: [dog, cat]", "none of its classes is called face"),
-        ("0 .5 .5 .1 .1", "nc: 3", r"data\.yaml: expected `names`"),
-        ("0 .5 .5 .1 .1", "names: [", r"data\.yaml: expected `names`"),
-    ],
-)
-def test_yolo_bad_files(tmp_path: Path, label: str, names: str | None, message: str) -> None:
-    write_photo(tmp_path / "a.jpg")
-    (tmp_path / "a.txt").write_text(label)
-    if names is not None:
-        (tmp_path / "data.yaml").write_text(names)
-    with pytest.raises(DataError, match=message):
-        read_yolo(tmp_path)
-
-
-def test_yolo_without_photos_or_labels(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected photos, found none"):
-        read_yolo(tmp_path)
-    write_photo(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="no label file of YOLO's layout"):
-        read_yolo(tmp_path)
-
-
-def test_yolo_and_voc_agree_with_supervision(tmp_path: Path) -> None:
-    """Written by supervision, read by us: the same boxes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # supervision's own, of its dependencies
-        import supervision as sv
-    photo = write_photo(tmp_path / "source" / "a.png")
-    boxes = np.array([[10, 20, 50, 60], [0, 0, 120, 80]], np.float32)
-    found = sv.Detections(xyxy=boxes, class_id=np.zeros(2, int))
-    data = sv.DetectionDataset(classes=["face"], images=[str(photo)], annotations={str(photo): found})
-    data.as_yolo(str(tmp_path / "yolo/images"), str(tmp_path / "yolo/labels"), str(tmp_path / "yolo/data.yaml"))
-    data.as_pascal_voc(str(tmp_path / "voc/images"), str(tmp_path / "voc/annotations"))
-    (yolo,) = read_yolo(tmp_path / "yolo")
-    (voc,) = read_voc(tmp_path / "voc")
-    np.testing.assert_allclose(yolo.corners * [120, 80, 120, 80], boxes, atol=1e-3)
-    np.testing.assert_allclose(voc.corners, boxes, atol=1.0)
 
 
 # Caltech 10,000 Web Faces
@@ -265,6 +204,67 @@ def test_coco_reads_faces_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(raw.corners, [[10, 20, 40, 60], [1, 2, 4, 6]])
     assert raw.ignore.tolist() == [False, True]
     assert (raw.split, raw.declared_wh, raw.path) == ("val", (120, 80), tmp_path / "images" / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("file_name", "photo", "name"),
+    [
+        ("sub\\a.jpg", "images/sub/a.jpg", "sub/a.jpg"),
+        ("\\sub\\a.jpg", "images/sub/a.jpg", "sub/a.jpg"),
+        ("images/a.jpg", "images/a.jpg", "images/a.jpg"),
+        ("images\\a.jpg", "images/a.jpg", "images/a.jpg"),
+        ("photos/a.jpg", "photos/a.jpg", "photos/a.jpg"),
+        ("elsewhere/a.jpg", "images/a.jpg", "elsewhere/a.jpg"),
+    ],
+)
+def test_coco_photos_are_found(tmp_path: Path, file_name: str, photo: str, name: str) -> None:
+    write_photo(tmp_path / photo)
+    image = {"id": 7, "file_name": file_name, "width": 120, "height": 80}
+    (raw,) = read_coco(coco(tmp_path, images=[image]), tmp_path / "images")
+    assert (raw.name, raw.path) == (name, tmp_path / photo)
+
+
+@pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": None}, {"width": 120}])
+def test_coco_a_size_that_is_not_told_is_not_held_against_the_photo(tmp_path: Path, size: dict[str, Any]) -> None:
+    write_photo(tmp_path / "images" / "a.jpg")
+    (raw,) = read_coco(coco(tmp_path, images=[{"id": 7, "file_name": "a.jpg", **size}]), tmp_path / "images")
+    assert raw.declared_wh is None
+    assert prepare([raw], tmp_path / "out", options=PrepareOptions(download=False)).counts["faces"] == 1
+
+
+@pytest.mark.parametrize("bbox", [{}, {"bbox": None}, {"bbox": []}, {"bbox": [1, 2, "x", 4]}])
+def test_coco_a_box_that_cannot_be_is_named(tmp_path: Path, bbox: dict[str, Any]) -> None:
+    path = coco(tmp_path, annotations=[{"id": 12, "image_id": 7, "category_id": 2, **bbox}])
+    expected = re.escape(f"annotation 12: expected a bbox of four numbers, got {bbox.get('bbox')!r}")
+    for read in (read_coco, load_coco):
+        with pytest.raises(DataError, match=expected):
+            read(path, tmp_path)
+
+
+@pytest.mark.parametrize(("listed", "named"), [(7, "7"), ("7", 7), (7.0, 7)])
+def test_coco_ids_are_the_same_as_text_and_as_number(tmp_path: Path, listed: Any, named: Any) -> None:
+    image = {"id": listed, "file_name": "a.jpg", "width": 120, "height": 80}
+    boxes = [{"image_id": named, "category_id": 2, "bbox": [10, 20, 30, 40], "iscrowd": crowd} for crowd in "01"]
+    path = coco(tmp_path, images=[image], annotations=boxes)
+    (raw,) = read_coco(path, tmp_path)
+    assert raw.ignore.tolist() == [False, True]
+    (photo,) = load_coco(path, tmp_path).photos
+    assert photo.ignore.tolist() == [False, True]
+
+
+def test_coco_annotations_without_an_image_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    read_coco(coco(tmp_path), tmp_path, notice=said.append)
+    assert said == ["1 of 3 annotations of faces have no image, the first is annotation 4 with image_id 99"]
+    path = coco(tmp_path, annotations=[{"id": 4, "image_id": "a.jpg", "category_id": 2, "bbox": [1, 2, 3, 4]}])
+    for read in (read_coco, load_coco):
+        with pytest.raises(
+            DataError, match=r"1 of 1 .* have no image, the first is annotation 4 with image_id 'a\.jpg'"
+        ):
+            read(path, tmp_path)
+    images = [{"id": 7, "file_name": name, "width": 9, "height": 9} for name in ("a.jpg", "b.jpg")]
+    with pytest.raises(DataError, match=r"image id 7 is of a\.jpg and of b\.jpg"):
+        read_coco(coco(tmp_path, images=images), tmp_path)
 
 
 @pytest.mark.parametrize(

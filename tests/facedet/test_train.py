@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import torch
 
 import facedet
 from facedet.boxes import iou_matrix
+from facedet.compact_config import CompactConfig, fine_tuning
 from facedet.data.augment import AUGMENTATIONS, CropRecipe
 from facedet.data.images import read_photo
 from facedet.export import load_compact_checkpoint
 from facedet.models.compact import compact, revived
 from facedet.muon import orthogonal
 from facedet.run import read_log
-from facedet.train import CompactConfig, fine_tuning, train_compact
+from facedet.train import train_compact
 from tests.facedet.test_compact import make_photo
 
 
@@ -44,6 +46,54 @@ def test_training_resumes_exactly(optimiser: str, tmp_path: Path) -> None:
     two, _ = load_compact_checkpoint(tmp_path / "killed")
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def some_score(network: torch.nn.Module) -> dict[str, float]:
+    return {"AP50": sum(float(p.detach().abs().sum()) for p in network.parameters()) % 1}
+
+
+@pytest.mark.parametrize("stopped_in", [1, 3])
+def test_an_epoch_that_could_not_be_measured_is_not_lost(stopped_in: int, tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(3)]
+    config = CompactConfig(epochs=3, batch_size=2, warmup_steps=2, ema_decay=0.5, crop=CropRecipe(size=64))
+    train_compact(config, photos, tmp_path / "whole", validate=some_score)
+    epochs: list[int] = []
+
+    def fail(network: torch.nn.Module) -> dict[str, float]:
+        epochs.append(len(epochs) + 1)
+        if epochs[-1] == stopped_in:
+            raise facedet.DataError("a photo that cannot be read")
+        return some_score(network)
+
+    with pytest.raises(facedet.DataError, match="a photo that cannot be read"):
+        train_compact(config, photos, tmp_path / "run", validate=fail)
+    steps: list[int] = []
+    train_compact(
+        config, photos, tmp_path / "run", validate=some_score, resume=True, progress=lambda step, _: steps.append(step)
+    )
+    assert len(steps) == 3 - stopped_in
+    whole, run = ([{**line, "seconds": 0} for line in read_log(tmp_path / n / "log.jsonl")] for n in ("whole", "run"))
+    assert whole == run
+    (one, about), (two, about_two) = (load_compact_checkpoint(tmp_path / name) for name in ("whole", "run"))
+    assert about["metrics"]["epoch"] == about_two["metrics"]["epoch"]
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_a_run_of_an_earlier_version_resumes(tmp_path: Path) -> None:
+    photos, config = [make_photo(tmp_path)], CompactConfig(epochs=2, batch_size=1, crop=CropRecipe(size=64))
+    last, settings = tmp_path / "run" / "last.pt", tmp_path / "run" / "config.json"
+
+    def stop(line: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_compact(config, photos, tmp_path / "run", report=stop)
+    saved = torch.load(last, weights_only=True)
+    torch.save({**saved, "state": {"epoch": saved["state"]["epoch"], "best": saved["state"]["best"]}}, last)
+    kept = {name: value for name, value in json.loads(settings.read_text()).items() if name != "val"}
+    settings.write_text(json.dumps(kept))
+    train_compact(config, photos, tmp_path / "run", val=photos, resume=True)
+    assert [line["epoch"] for line in read_log(tmp_path / "run" / "log.jsonl")] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,102 @@ def test_voc_a_photo_that_two_files_claim_by_name_alone_is_nobodys(tmp_path: Pat
     assert [photo.path for photo in read_voc(tmp_path)] == [None, None]
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"p0": "p1.jpg", "p1": "p1.jpg", "p2": "p2.jpg"},
+        {"p0": "p1.jpg", "p1": "p2.jpg", "p2": "p3.jpg"},
+        {"p0": "p1.jpg", "p1": "", "p2": "p1.jpg"},
+    ],
+)
+def test_voc_a_photo_that_several_files_declare_is_that_of_its_name(tmp_path: Path, declared: dict[str, str]) -> None:
+    for stem, filename in declared.items():
+        write_photo(tmp_path / f"{stem}.jpg")
+        write_voc_xml(tmp_path / f"{stem}.xml", filename)
+    assert [raw.path for raw in read_voc(tmp_path)] == [tmp_path / f"{stem}.jpg" for stem in declared]
+    (tmp_path / "p0.jpg").unlink()
+    assert voc_names(tmp_path) == {"p0": None} | {f"{stem}.jpg": tmp_path / f"{stem}.jpg" for stem in ("p1", "p2")}
+
+
+def test_voc_names_are_believed_where_each_file_declares_another_photo(tmp_path: Path) -> None:
+    for stem, filename in (("p0", "p1.jpg"), ("p1", "p0.jpg")):
+        write_photo(tmp_path / f"{stem}.jpg")
+        write_voc_xml(tmp_path / f"{stem}.xml", filename)
+    assert [raw.name for raw in read_voc(tmp_path)] == ["p1.jpg", "p0.jpg"]
+
+
+def test_voc_two_files_of_one_photos_name_are_refused(tmp_path: Path) -> None:
+    write_photo(tmp_path / "JPEGImages" / "a.jpg")
+    write_voc_xml(tmp_path / "Annotations" / "a.xml", "a.jpg")
+    write_voc_xml(tmp_path / "backup" / "a.xml", "a.jpg", "JPEGImages")
+    with pytest.raises(
+        DataError, match=r"Annotations/a\.xml and .*backup/a\.xml: both are of JPEGImages/a\.jpg: expected"
+    ):
+        read_voc(tmp_path)
+
+
 def test_voc_names_keep_layout_folders_where_they_tell_photos_apart(tmp_path: Path) -> None:
     for folder in ("", "images/"):
         write_photo(tmp_path / "photos" / f"{folder}a.jpg")
         write_voc_xml(tmp_path / "labels" / f"{folder}a.xml", "a.jpg", folder.strip("/"))
     photos = tmp_path / "photos"
     assert voc_names(tmp_path / "labels", images=photos) == {n: photos / n for n in ("a.jpg", "images/a.jpg")}
+
+
+@pytest.mark.parametrize(
+    ("photo", "labels", "split"),
+    [
+        ("valid/a.jpg", "valid/a.xml", "val"),
+        ("JPEGImages/a.jpg", "Annotations/Train/a.xml", "train"),
+        ("images/test/a.jpg", "a.xml", "test"),
+        ("a.jpg", "a.xml", None),
+    ],
+)
+def test_voc_keeps_the_split_of_the_folder(tmp_path: Path, photo: str, labels: str, split: str | None) -> None:
+    write_photo(tmp_path / photo)
+    write_voc_xml(tmp_path / labels, "a.jpg")
+    assert [raw.split for raw in read_voc(tmp_path)] == [split]
+
+
+def test_voc_keeps_the_splits_of_its_lists(tmp_path: Path) -> None:
+    for year in ("2007", "2012"):
+        for name in ("a", "b", "c", "d"):
+            write_voc_xml(tmp_path / "train" / year / "Annotations" / f"{name}.xml", f"{name}.jpg")
+        (tmp_path / "train" / year / "ImageSets" / "Main").mkdir(parents=True)
+    lists = {"2007/train": "a\nd\n", "2007/val": "b\nd\n", "2007/trainval": "a\nb\n", "2012/test": "b\n"}
+    for place, text in lists.items():
+        year, name = place.split("/")
+        (tmp_path / "train" / year / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
+    splits = {raw.name: raw.split for raw in read_voc(tmp_path / "train")}
+    assert splits == {
+        "2007/a.jpg": "train", "2007/b.jpg": "val", "2007/c.jpg": None, "2007/d.jpg": None,
+        "2012/a.jpg": None, "2012/b.jpg": "test", "2012/c.jpg": None, "2012/d.jpg": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("iso-8859-1", "ISO-8859-1"),
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "UTF-16"),
+        ("utf-8", "gb2312"),
+    ],
+)
+def test_voc_reads_the_encoding_that_a_file_has(tmp_path: Path, encoding: str, declared: str) -> None:
+    write_photo(tmp_path / "Zürich.jpg")
+    text = f'<?xml version="1.0" encoding="{declared}"?>' + voc_xml(voc_object(), filename="Zürich.jpg")
+    (tmp_path / "1.xml").write_bytes(text.encode(encoding))
+    assert voc_names(tmp_path) == {"Zürich.jpg": tmp_path / "Zürich.jpg"}
+
+
+def test_voc_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+    for name in ("a", "._a", "__MACOSX/._a", "__MACOSX/a"):
+        write_photo(tmp_path / f"{name}.jpg")
+        write_voc_xml(tmp_path / f"{name}.xml", "")
+    (tmp_path / "._a.xml").write_bytes(b"\x00\x05\x16\x07")
+    assert voc_names(tmp_path) == {"a.jpg": tmp_path / "a.jpg"}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +205,20 @@ def test_voc_bad_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         read_voc(tmp_path)
     assert "bad.xml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('<!DOCTYPE x [<!ENTITY a "b">]><a/>'.encode("utf-16"), "entities are not read"),
+        (b'<?xml version="1.0" encoding="nowhere"?><a>\xe4</a>', "not Pascal VOC as expected: unknown encoding"),
+        (b'<?xml version="1.0" encoding="gb2312"?><a>\xe4</a>', "not Pascal VOC as expected: "),
+    ],
+)
+def test_voc_bad_bytes(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "bad.xml").write_bytes(data)
+    with pytest.raises(DataError, match=rf"bad\.xml: .*{message}"):
+        read_voc(tmp_path)
 
 
 def test_voc_without_files(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ retrain-compact: .venv-test/.installed
 	$(COMPACT_BY_MUON) --weights runs/compact-9/best.onnx --epochs 46 --lr 3e-3 --seed 23 --out runs/compact-10
 	$(COMPACT_BY_MUON) --weights runs/compact-10/best.onnx --size 448 --batch-size 8 --face-px 8 400 --epochs 26 --lr 2e-3 --seed 24 --out runs/compact-11
 	$(COMPACT_BY_MUON) --weights runs/compact-11/best.onnx --size 448 --batch-size 8 --face-px 6 400 --epochs 27 --lr 2.5e-3 --seed 25 --out runs/compact-12
-	.venv-test/bin/facedet export runs/compact-12 -o runs/compact.onnx
+	.venv-test/bin/facedet export runs/compact-12 -o runs/compact.onnx --int8 "$(WIDER_TRAIN)"
 
 FASTER_RCNN_TRAIN = .venv-test/bin/facedet train --model faster_rcnn_compact_fpn --crop-px 320 --batch-size 8 \
     --test-short-px 400 --test-long-px 720 --resume

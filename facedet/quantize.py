@@ -2,6 +2,7 @@
 
 onnxruntime's quantization does the arithmetic; here is what it is told: the photos that show which values occur, which
 layers are left alone, and seven bits for weights, whose products no processor's eight-bit multiplication can overflow.
+Such a file takes pixels as they are, uint8, and so spares making them float32 and normalising them one by one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,10 +21,11 @@ import numpy.typing as npt
 from torch import nn
 
 from facedet.data.coco import Photo, spread
-from facedet.detectors.compact import MODEL_PROPERTY, open_session
+from facedet.detectors.compact import MODEL_PROPERTY, input_of, open_session
 from facedet.detectors.passes import BLOCK_PX
 from facedet.errors import DataError, FacedetError, MissingExtra
 from facedet.export import METADATA_PROPERTY, PARAMETERS, load_compact_checkpoint, write_onnx
+from facedet.models.compact import PIXEL_MEAN, PIXEL_STD
 
 MOST_PHOTOS = 40
 """Looked at, spread over all: the ranges that they show settle early."""
@@ -57,7 +60,8 @@ def export_int8(run_or_checkpoint: str | Path, out: str | Path, photos: Sequence
             self._inputs = _inputs(photos)
 
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-            return next(self._inputs, None)
+            pixels = next(self._inputs, None)
+            return None if pixels is None else {"images": pixels.astype(np.float32)}
 
     network, metadata = load_compact_checkpoint(run_or_checkpoint)
     out = Path(out)
@@ -74,6 +78,7 @@ def export_int8(run_or_checkpoint: str | Path, out: str | Path, photos: Sequence
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
         model = onnx.load(done)
+        _take_bytes(model.graph)
         model.producer_name = "crowdmood"
         domains = {node.domain for node in model.graph.node}
         used = [entry for entry in model.opset_import if entry.domain in domains]
@@ -91,15 +96,31 @@ def export_int8(run_or_checkpoint: str | Path, out: str | Path, photos: Sequence
     return difference
 
 
-def _inputs(photos: Sequence[Photo]) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-    """What the network is shown, float32 [1, 3, H, W]."""
+def _take_bytes(graph: Any) -> None:
+    """Let a graph that begins by normalising float32 pixels take them as uint8: that is what dequantizing them does."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    (pixels,) = graph.input
+    subtract = next(node for node in graph.node if pixels.name in node.input)
+    divide = next(node for node in graph.node if subtract.output[0] in node.input)
+    normalise = helper.make_node("DequantizeLinear", [pixels.name, "pixel_scale", "pixel_zero"], divide.output)
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / PIXEL_STD, np.float32), "pixel_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(PIXEL_MEAN, np.uint8), "pixel_zero"))
+    graph.node.remove(subtract)
+    graph.node.remove(divide)
+    graph.node.insert(0, normalise)
+    pixels.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def _inputs(photos: Sequence[Photo]) -> Iterator[npt.NDArray[np.uint8]]:
+    """What the network is shown, uint8 [1, 3, H, W]."""
     for number, photo in enumerate(spread(photos, MOST_PHOTOS)):
         image = photo.read()
         for side in SIDES_PX[number % len(SIDES_PX)]:
             ratio = side / max(image.shape[:2])
             height, width = (max(1, round(length * ratio / BLOCK_PX)) * BLOCK_PX for length in image.shape[:2])
             pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-            yield {"images": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
+            yield pixels.transpose(2, 0, 1)[None].astype(np.uint8, copy=False)
 
 
 def _parameters(network: nn.Module) -> npt.NDArray[np.uint8]:
@@ -116,9 +137,14 @@ def _parameters(network: nn.Module) -> npt.NDArray[np.uint8]:
 def _difference(first: Path, second: Path, photos: Sequence[Photo]) -> float:
     """Mean difference of the scores of two files, at the points that the first scores 0.05 and more; 0 without any."""
     sessions = [open_session(path.read_bytes(), str(path), None) for path in (first, second)]
+    inputs = [input_of(session) for session in sessions]
     differences = []
-    for inputs in _inputs(photos[:4]):
-        expected, actual = (1 / (1 + np.exp(-session.run(None, inputs)[0][..., 0])) for session in sessions)
+    for pixels in _inputs(photos[:4]):
+        logits = [
+            session.run(None, {name: pixels.astype(dtype)})[0][..., 0]
+            for session, (name, dtype) in zip(sessions, inputs, strict=True)
+        ]
+        expected, actual = (1 / (1 + np.exp(-logit)) for logit in logits)
         differences.append(np.abs(expected - actual)[expected >= 0.05])
     seen = np.concatenate(differences)
     return float(seen.mean()) if len(seen) else 0.0

@@ -56,7 +56,7 @@ class CompactDetector:
     ) -> None:
         self.name = name
         self._session = open_session(weights, where, threads)
-        self._input = self._session.get_inputs()[0].name
+        self._input = input_of(self._session)
         self._scale = scale
         self._min_score = MIN_SCORE if min_score is None else min_score
         self._min_face_px = 1 if min_face_px is None else min_face_px
@@ -79,7 +79,7 @@ class CompactDetector:
         found: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
         passes = (p for i, image in enumerate(images) for p in passes_of(image, photo=i, scale=self._scale))
         for batch in batches_of(passes):
-            outputs = self._session.run(None, {self._input: to_input(batch)})[0]
+            outputs = self._session.run(None, {self._input[0]: to_input(batch, self._input[1])})[0]
             for view, output in zip(batch, outputs, strict=True):
                 found[view.photo].append(self._faces_of(view, output))
         return [self._merge(parts, image) for parts, image in zip(found, images, strict=True)]
@@ -168,3 +168,9 @@ def open_session(weights: bytes, where: str, threads: int | None) -> Any:
             f"{where}: not a compact detector: expected {MODEL_PROPERTY}=compact in its metadata, got {made!r}"
         )
     return session
+
+
+def input_of(session: Any) -> tuple[str, type[np.uint8] | type[np.float32]]:
+    """Name and type of what a session of `open_session` takes: pixels as they are where it computes in eight bits."""
+    taken = session.get_inputs()[0]
+    return taken.name, np.uint8 if taken.type == "tensor(uint8)" else np.float32

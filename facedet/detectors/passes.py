@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,9 +123,9 @@ def _padded_size(pixels: Image) -> tuple[int, int]:
     return -(-height // BLOCK_PX) * BLOCK_PX, -(-width // BLOCK_PX) * BLOCK_PX
 
 
-def to_input(batch: Sequence[Pass]) -> npt.NDArray[np.float32]:
-    """[N, 3, H, W] of views of one padded size."""
-    inputs = np.full((len(batch), 3, *_padded_size(batch[0].pixels)), PAD_GREY, np.float32)
+def to_input(batch: Sequence[Pass], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """[N, 3, H, W] of views of one padded size, 0 to 255 in the type that the network's file asks for."""
+    inputs = np.full((len(batch), 3, *_padded_size(batch[0].pixels)), PAD_GREY, dtype)
     for target, view in zip(inputs, batch, strict=True):
         height, width = view.pixels.shape[:2]
         target[:, :height, :width] = view.pixels.transpose(2, 0, 1)

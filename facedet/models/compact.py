@@ -32,7 +32,8 @@ DEAD_BELOW = -2.0
 """Shift by scale of a norm below which the ReLU after it lets hardly anything through, so that its channel learns as
 little: of normal values one in 44."""
 REVIVED_SCALE, REVIVED_SHIFT = 0.1, 0.02
-PIXEL_MEAN, PIXEL_STD = 127.5, 64.0
+PIXEL_MEAN, PIXEL_STD = 128.0, 64.0
+"""The mean is a whole number, which eight-bit files need; up to run 12 it was 127.5, and its weights work with both."""
 
 
 def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

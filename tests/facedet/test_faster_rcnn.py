@@ -54,7 +54,7 @@ def test_stages_of_compact_give_what_compact_gives() -> None:
     model.backbone.bottom_up.load_state_dict(network.state_dict(), strict=False)
     pixels = torch.randint(0, 256, (3, 64, 96)).float()
     with torch.no_grad():
-        expected = network.stage16(network.stage8(network.stem((pixels[None] - 127.5) / 64)))
+        expected = network.stage16(network.stage8(network.stem((pixels[None] - 128) / 64)))
         found = model.backbone.bottom_up(model.normalised_batch([pixels]))
     assert torch.equal(found["res4"], expected)
     assert [f.shape[1] for f in found.values()] == list(model.backbone.bottom_up.channels)

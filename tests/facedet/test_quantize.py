@@ -49,6 +49,7 @@ def test_an_eight_bit_file_finds_the_same_faces_and_can_be_trained_on(crowd: Pat
     model = onnx.load(small)
     assert onnx.TensorProto.INT8 in {tensor.data_type for tensor in model.graph.initializer}
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert [entry.type.tensor_type.elem_type for entry in model.graph.input] == [onnx.TensorProto.UINT8]
 
     image = cv2.imread(str(crowd / "images" / "crowd.png"))
     expected, found = (load_compact(path, threads=1).detect([image])[0] for path in (whole, small))

@@ -104,6 +104,8 @@ def probe_size_wh(path: Path) -> tuple[int, int] | None:
 def _open_file(path: Path) -> IO[bytes]:
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # one that cannot be listed says why
         if not stat.S_ISREG(status.st_mode):
             raise PhotoError("expected a file, got a folder or device")
         return path.open("rb")

@@ -58,8 +58,9 @@ def find_photos(
     listed: more files and URLs, taken as they are: one that does not exist is an error of that photo, not of the run.
     Names are relative to the folder given, or to the deepest folder that holds all that was given, so that two photos
     of one name in different folders stay apart. Hidden files and what a run wrote into `exclude` (the output folder)
-    are left out of folders and patterns. Raises UsageError for what is empty or does not exist, for a folder that
-    cannot be listed, and when there is no photo at all.
+    are left out of folders and patterns. A folder below that cannot be listed takes the place of its photos, so that
+    reading it tells why. Raises UsageError for what is empty or does not exist, for a folder given that cannot be
+    listed, and when there is no photo at all.
     """
     out = None if exclude is None else os.path.realpath(exclude)
     skipped = frozenset() if out is None else frozenset({out, os.path.join(out, "annotated")})
@@ -90,6 +91,10 @@ def _expand(argument: str, skipped: frozenset[str]) -> tuple[Path, list[Path]]:
     argument = _at_home(argument)
     path = _absolute(Path(argument))
     if os.path.isdir(path):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be listed: {error.strerror}") from error
         return path, sorted(_walk(path, skipped))
     if os.path.lexists(path):
         return path.parent, [path]
@@ -132,15 +137,13 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _walk(folder: Path, skipped: frozenset[str]) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, onerror=_refuse):
+    """Photos in a folder, and folders that cannot be listed: their photos must not go missing without a word."""
+    unlisted: list[Path] = []
+    for root, folders, files in os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename))):
         seen = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in seen if os.path.realpath(os.path.join(root, name)) not in skipped]
         yield from (path for name in files if _is_wanted(path := Path(root, name)))
-
-
-def _refuse(error: OSError) -> None:
-    """Raises UsageError: the photos of a folder that cannot be listed must not go missing without a word."""
-    raise UsageError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+    yield from unlisted
 
 
 def _is_wanted(path: Path) -> bool:

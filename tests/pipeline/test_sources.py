@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError
+from pipeline.errors import PhotoError, UsageError
 from pipeline.sources import find_photos, read_list
 from tests.pipeline.factories import save_photo
 
@@ -160,8 +160,12 @@ def test_a_folder_that_cannot_be_listed(photos: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "scandir", locked)
     for what in (photos, f"{photos}/s*"):
-        with pytest.raises(UsageError, match=r"sub/deep: cannot be listed: Permission denied$"):
-            find_photos([what])
+        found = {source.name: source for source in find_photos([what])}
+        assert "sub/b.jpg" in found
+        with pytest.raises(PhotoError, match=r"^cannot be opened: Permission denied$"):
+            found["sub/deep"].load()
+    with pytest.raises(UsageError, match=r"sub/deep: cannot be listed: Permission denied$"):
+        find_photos([photos / "sub" / "deep"])
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:

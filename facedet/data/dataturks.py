@@ -28,22 +28,11 @@ def shaped(records: list[dict[str, Any]], document: Any) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def read_shaped(path: str | Path) -> tuple[list[dict[str, Any]], Any]:
-    """The records, and the document they stand in: an array, an object with `data`; None for lines.
-
-    Raises DataError with file and line, also for a record without a URL.
-    """
-    records, document = read_records(Path(path))
-    for number, record in enumerate(records, 1):
-        try:
-            _url(record)
-        except ValueError as e:
-            raise DataError(f"{path}: record {number}: {e}") from e
-    return records, document
-
-
 def read_records(path: Path) -> tuple[list[Any], Any]:
-    """As `read_shaped`, whatever the records are."""
+    """The records, whatever they are, and the document they stand in: an array, an object with `data`; None for lines.
+
+    Raises DataError with file and, where there are lines, the line.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as e:

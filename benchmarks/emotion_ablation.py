@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mixup 0.2": {"mixup": 0.2},
     "no moving average": {"ema_decay": 0},
     "no second head": {"ferplus_weight": 0},
+    "FER+ votes as a teacher": {"teacher": ["ferplus"], "distill_weight": 0.5},
     "FER+ shares and majority": {"labels": "ferplus-both", "ferplus_weight": 0},
     "whole face, not its crop": {"view": 1.0},
     "40 px from the start": {"size_schedule": [[0, 40]]},

@@ -1,4 +1,4 @@
-"""`compact` with eight-bit convolutions: the same faces in two thirds of the time (Jacob et al. 2018, after training).
+"""`compact` with eight-bit convolutions: the same faces in 0.6 to 0.8 of the time (Jacob et al. 2018, after training).
 
 onnxruntime's quantization does the arithmetic; here is what it is told: the photos that show which values occur, which
 layers are left alone, and seven bits for weights, whose products no processor's eight-bit multiplication can overflow.

@@ -97,14 +97,16 @@ def test_a_run_of_an_earlier_version_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "lr", "precision"),
-    [("adamw", 4e-3, "float32"), ("muon", 1.5e-2, "float32"), ("adamw", 4e-3, "bfloat16")],
+    ("optimiser", "lr", "precision", "epochs"),
+    [("adamw", 4e-3, "float32", 30), ("muon", 1.5e-2, "float32", 30), ("adamw", 3e-3, "bfloat16", 45)],
 )
-def test_training_from_nothing_learns_four_photos(optimiser: str, lr: float, precision: str, tmp_path: Path) -> None:
+def test_training_from_nothing_learns_four_photos(
+    optimiser: str, lr: float, precision: str, epochs: int, tmp_path: Path
+) -> None:
     photos = [make_photo(tmp_path, f"{i}.png", faces=i % 3 + 1) for i in range(4)]
     crop = CropRecipe(size=96, mosaic=0)
     config = CompactConfig(
-        epochs=30, batch_size=8, lr=lr, warmup_steps=5, ema_decay=0.8, optimiser=optimiser, precision=precision,
+        epochs=epochs, batch_size=8, lr=lr, warmup_steps=5, ema_decay=0.8, optimiser=optimiser, precision=precision,
         crop=crop,
     )  # fmt: skip
     train_compact(config, photos * 4, tmp_path / "run")

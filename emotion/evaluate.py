@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ class Evaluation:
     over one-hot labels at threshold 0.5, and binary_recall, the share of labels given more than that; kept to show how
     little they say. without_duplicates: accuracy on the images whose pixels do not occur in Training, None when
     Training was not at hand or has them all; without_near_copies likewise on those that do not occur there a little
-    differently cut or saved either. duplicates, near_copies: how many are left out.
+    differently cut or saved either. duplicates, near_copies: how many are left out. duplicates_by_heart: accuracy had
+    the duplicates got the labels that Training gives them, to compare with figures of networks trained on them.
     """
 
     model: str
@@ -106,6 +108,7 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     duplicates: int | None = None
     without_duplicates: float | None = None
+    duplicates_by_heart: float | None = None
     near_copies: int | None = None
     without_near_copies: float | None = None
     ferplus_accuracy: float | None = None
@@ -191,6 +194,7 @@ def evaluate(
         evaluation = dataclasses.replace(
             evaluation,
             duplicates=int(same.sum()), without_duplicates=without[0],
+            duplicates_by_heart=float(_by_heart(predictions, train).mean()) if same.any() else None,
             near_copies=int(near.sum()), without_near_copies=without[1],
         )  # fmt: skip
     if ferplus is not None:
@@ -254,6 +258,19 @@ def duplicate_images(split: FerSplit, train: FerSplit) -> npt.NDArray[np.bool_]:
     """bool [N]: which images of `split` occur, byte for byte, in `train`."""
     seen = {image.tobytes() for image in train.images}
     return np.array([image.tobytes() in seen for image in split.images], bool)
+
+
+def _by_heart(predictions: Predictions, train: FerSplit) -> npt.NDArray[np.bool_]:
+    """bool [N]: what would be right with the commonest label of its copies in `train` for each image that has any."""
+    known: dict[bytes, Counter[int]] = {}
+    mine = train.of_classes(predictions.names)
+    for image, label in zip(mine.images, mine.labels, strict=True):
+        known.setdefault(image.tobytes(), Counter())[int(label)] += 1
+    right = predictions.right.copy()
+    for i, (image, label) in enumerate(zip(predictions.split.images, predictions.split.labels, strict=True)):
+        if copies := known.get(image.tobytes()):
+            right[i] = copies.most_common(1)[0][0] == label
+    return right
 
 
 def ferplus_accuracy(

@@ -95,6 +95,8 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
         (evaluation.without_near_copies, f"{evaluation.near_copies} duplicates and near copies"),
     )
     rows += [(f"accuracy without {what}", f"{value:.4f}") for value, what in left_out if value is not None]
+    if evaluation.duplicates_by_heart is not None:
+        rows.append(("accuracy with the duplicates known by heart", f"{evaluation.duplicates_by_heart:.4f}"))
     if evaluation.ferplus_accuracy is not None:
         rows.append((f"FER+ accuracy ({evaluation.ferplus_images:,} images)", f"{evaluation.ferplus_accuracy:.4f}"))
     return rows

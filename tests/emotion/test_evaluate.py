@@ -78,6 +78,17 @@ def test_accuracy_without_duplicates() -> None:
     assert (figures.duplicates, figures.without_duplicates) == (2, 0.5)
 
 
+def test_accuracy_with_duplicates_known_by_heart() -> None:
+    predictions = predictions_of([0, 1, 2, 4], [0, 2, 3, 3])
+    images = predictions.split.images[[0, 1, 2, 2, 2]]
+    train = FerSplit(images, np.array([6, 2, 5, 3, 3], np.int64), tuple("abcde"))
+    figures = evaluate(predictions, "made@0", split="public", train=train)
+    assert (figures.accuracy, figures.duplicates_by_heart) == (0.25, 0.5)
+    assert ("accuracy with the duplicates known by heart", "0.5000") in summary_rows(figures)
+    elsewhere = replace(train, images=200 - images)
+    assert evaluate(predictions, "made@0", split="public", train=elsewhere).duplicates_by_heart is None
+
+
 def test_accuracy_without_photos_that_are_cut_or_saved_a_little_differently() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(30, 220, (5, 7, 7)).astype(np.uint8)

@@ -19,7 +19,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +36,7 @@ from facedet.data.wider import is_wider
 from facedet.detectors import load_detector
 from facedet.evaluate import measure
 from facedet.faces import Faces
+from facedet.intervals import Interval, Resampled, differences
 
 MIN_SCORE = 0.02
 YUNET_NMS_IOU = 0.45
@@ -91,6 +92,7 @@ class Result:
 
     entry: Entry
     metrics: dict[str, float | None] = field(default_factory=dict)
+    resampled: Mapping[str, Resampled] = field(default_factory=dict)
     ms: dict[int, float] = field(default_factory=dict)
     peak_mb: dict[int, float] = field(default_factory=dict)
 
@@ -156,6 +158,29 @@ def table(results: Sequence[Result], protocol: str) -> str:
         cells = [r.entry.label, *("-" if v is None else f"{v:.3f}" for v in values)]
         lines.append("| " + " | ".join([*cells, *(f"{r.ms[t]:.1f}" for t in threads), f"{r.peak_mb[1]:.0f}"]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def differences_from_yunet(results: Sequence[Result], protocol: str, photos: int) -> str:
+    """Markdown: compact less YuNet at the same scale, with 95 % intervals over the photos; empty without a pair."""
+    yunet = {r.entry.scale: r for r in results if r.entry.kind == "yunet"}
+    pairs = [(r, yunet[r.entry.scale]) for r in results if r.entry.kind == "compact" and r.entry.scale in yunet]
+    if not pairs:
+        return ""
+    lines = [
+        "| difference, 95 % interval | " + " | ".join(SHOWN[protocol]) + " |",
+        "|---" * (len(SHOWN[protocol]) + 1) + "|",
+    ]
+    for ours, theirs in pairs:
+        ends = differences(ours.resampled, theirs.resampled, photos)
+        cells = [_difference(ours.metrics[name], theirs.metrics[name], ends.get(name)) for name in SHOWN[protocol]]
+        lines.append(f"| {ours.entry.label} less {theirs.entry.label} | " + " | ".join(cells) + " |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _difference(ours: float | None, theirs: float | None, ends: Interval | None) -> str:
+    if ours is None or theirs is None or ends is None:
+        return "-"
+    return f"{ours - theirs:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
 
 
 def plot(results: Sequence[Result], protocol: str, path: Path, *, title: str) -> None:
@@ -237,10 +262,11 @@ def main(words: Sequence[str] | None = None) -> None:
         for result, (found, ms, peak) in zip(results, rows, strict=True):
             result.ms[threads], result.peak_mb[threads] = statistics.median(ms), peak
             if threads == 1:
-                result.metrics = measure(dataset, found, protocol)[0]
+                measured = measure(dataset, found, protocol)
+                result.metrics, result.resampled = measured.metrics, measured.resampled
     args.out.mkdir(parents=True, exist_ok=True)
     about = {**machine(), "set": dataset.name, "photos": str(len(dataset)), "protocol": protocol}
-    text = table(results, protocol)
+    text = table(results, protocol) + differences_from_yunet(results, protocol, len(dataset))
     (args.out / "detectors.md").write_text(text + "\n" + ", ".join(f"{k} {v}" for k, v in about.items()) + "\n")
     rows_json = [{**asdict(r.entry), "metrics": r.metrics, "ms": r.ms, "peak_mb": r.peak_mb} for r in results]
     (args.out / "detectors.json").write_text(json.dumps({"about": about, "results": rows_json}, indent=1))

@@ -245,9 +245,10 @@ def _progress() -> Progress:
 
 def _print_figures(figures: dict[str, Any]) -> None:
     title = f"{figures['detector']} on {figures['dataset']}, test scale {figures['scale']}, {figures['protocol']}"
-    table = Table("measure", "value", title=title)
+    table = Table("measure", "value", "95 % interval", title=title)
     for name, value in figures["metrics"].items():
-        table.add_row(name, "-" if value is None else f"{value:.4f}")
+        ends = figures["intervals"].get(name)
+        table.add_row(name, "-" if value is None else f"{value:.4f}", f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "")
     for name in ("photos", "faces", "ms_per_photo"):
         table.add_row(name.replace("_", " "), str(figures[name]))
     if point := figures["operating_point"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,25 @@ import numpy.typing as npt
 from facedet.data.coco import FaceDataset
 from facedet.errors import MissingExtra
 from facedet.faces import Faces
+from facedet.intervals import FloatArray, Resampled
 
 MAX_DETECTIONS = 1000
 AREAS_PX2 = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 IOUS = np.concatenate([[0.3], COCO_IOUS])
 
-Curve = npt.NDArray[np.float64]
 
+def coco_metrics(
+    dataset: FaceDataset, detections: Sequence[Faces]
+) -> tuple[dict[str, float | None], dict[str, FloatArray], dict[str, Resampled]]:
+    """Metrics; precision-recall curves (float64 [101, 2]: recall, precision) at IoU 0.3, 0.5 and 0.75; AP resampled.
 
-def coco_metrics(dataset: FaceDataset, detections: Sequence[Faces]) -> tuple[dict[str, float | None], dict[str, Curve]]:
-    """Metrics, and precision-recall curves (float64 [101, 2]: recall, precision) at IoU 0.3, 0.5 and 0.75.
-
-    detections: one value per photo, in order. A metric without any face to measure (say AP_large) is None.
-    Raises MissingExtra without pycocotools.
+    detections: one value per photo, in order. A metric without any face to measure (say AP_large) is None. AP, AP30,
+    AP50 and AP75 can be taken again of other draws of the photos. Raises MissingExtra without pycocotools.
     """
     COCO, COCOeval = pycocotools_classes()  # noqa: N806
     if not len(dataset):
-        return dict.fromkeys(_names()), {}
+        return dict.fromkeys(_names()), {}, {}
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(_index(COCO, dataset, _truth(dataset)), _index(COCO, dataset, _found(detections)), "bbox")
         run.params.iouThrs = IOUS
@@ -44,7 +46,8 @@ def coco_metrics(dataset: FaceDataset, detections: Sequence[Faces]) -> tuple[dic
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][:, :, 0, :, 0]  # [IoU, recall, area]
-    return _summary(precision, run.eval["recall"][:, 0, :, 0]), _curves(precision[:, :, 0], run.params.recThrs)
+    summary, recalls = _summary(precision, run.eval["recall"][:, 0, :, 0]), run.params.recThrs
+    return summary, _curves(precision[:, :, 0], recalls), _resampled(run.evalImgs[: len(dataset)], recalls)
 
 
 def pycocotools_classes() -> tuple[Any, Any]:
@@ -75,8 +78,39 @@ def _summary(precision: npt.NDArray[Any], recall: npt.NDArray[Any]) -> dict[str,
     return {"AP": mean(precision[1:, :, 0]), **per_iou, **by_size, "AR": mean(recall[1:, 0]), **recalls}
 
 
-def _curves(precision: npt.NDArray[Any], recall: npt.NDArray[Any]) -> dict[str, Curve]:
+def _curves(precision: npt.NDArray[Any], recall: npt.NDArray[Any]) -> dict[str, FloatArray]:
     return {f"IoU {iou}": np.stack([recall, precision[_at(iou)].clip(0)], 1) for iou in (0.3, 0.5, 0.75)}
+
+
+def _resampled(photos: Sequence[dict[str, Any] | None], recalls: FloatArray) -> dict[str, Resampled]:
+    """The means of AP by name, of other draws. photos: pycocotools' matches of each, None for one without any box."""
+    matched = [(i, photo) for i, photo in enumerate(photos) if photo is not None]
+    faces = np.zeros(len(photos))
+    for i, photo in matched:
+        faces[i] = np.sum(np.asarray(photo["gtIgnore"]) == 0)
+    if not faces.any():
+        return {}
+    scores = np.concatenate([photo["dtScores"] for _, photo in matched])
+    order = np.argsort(-scores, kind="mergesort")
+    owner = np.concatenate([np.full(len(photo["dtScores"]), i) for i, photo in matched])[order]
+    ignored = np.concatenate([photo["dtIgnore"] for _, photo in matched], 1)[:, order].astype(np.bool_)
+    hits = np.concatenate([photo["dtMatches"] for _, photo in matched], 1)[:, order] > 0
+
+    def ap_at(iou: int, times: FloatArray) -> float:
+        """COCO's mean of the precision's envelope at 101 recalls, each photo counting `times`."""
+        counted = times[owner] * ~ignored[iou]
+        right, reported = np.cumsum(counted * hits[iou]), np.cumsum(counted)
+        envelope = np.maximum.accumulate((right / np.maximum(reported, 1e-9))[::-1])[::-1]
+        place = np.searchsorted(right / max(float(times @ faces), 1.0), recalls)
+        return float(np.append(envelope, 0.0)[place].mean())
+
+    def mean_of(ious: Sequence[int], draws: FloatArray) -> FloatArray:
+        return np.array([np.mean([ap_at(iou, times) for iou in ious]) for times in draws])
+
+    return {
+        "AP": partial(mean_of, range(1, len(IOUS))),
+        **{f"AP{iou}": partial(mean_of, [_at(iou / 100)]) for iou in (30, 50, 75)},
+    }
 
 
 def _at(iou: float) -> int:

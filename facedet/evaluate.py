@@ -15,14 +15,22 @@ from facedet.coco_protocol import MAX_DETECTIONS, coco_metrics, pycocotools_clas
 from facedet.data.coco import FaceDataset
 from facedet.errors import ConfigError
 from facedet.faces import Faces
+from facedet.intervals import FloatArray, Interval, Resampled, intervals
 from facedet.mistakes import Mistakes, mistakes_by_score
 from facedet.operating_point import OperatingPoint, match_all, operating_point
 from facedet.wider_protocol import WiderPhoto, load_wider_truth, photos_of, wider_ap
 
 PROTOCOLS = ("coco", "wider")
 
-Measured = tuple[dict[str, float | None], Mapping[str, npt.NDArray[np.float64]], int]
-"""Metrics, curves and the number of faces that count."""
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Metrics, curves and faces as in `Evaluation`; resampled: the APs, to be taken of other draws of the photos."""
+
+    metrics: dict[str, float | None]
+    curves: Mapping[str, FloatArray]
+    faces: int
+    resampled: Mapping[str, Resampled]
 
 
 class Detector(Protocol):
@@ -39,7 +47,8 @@ class Evaluation:
     """What one detector reaches on one data set.
 
     scale: the test scale in words, say "native" or "long side 640 px". faces: those that count (WIDER: at "hard").
-    metrics: name -> value in [0, 1], None where the set holds nothing to measure. curves: name -> float64 [K, 2],
+    metrics: name -> value in [0, 1], None where the set holds nothing to measure. intervals: 95 %, by resampling the
+    photos, of each AP but those by size; empty without faces. curves: name -> float64 [K, 2],
     recall and precision. detections: one value per photo, in the data set's order. operating_point: the score
     threshold with the best F1 at IoU 0.5. by_score: what is right and wrong at rising thresholds.
     """
@@ -52,7 +61,8 @@ class Evaluation:
     faces: int
     ms_per_photo: float
     metrics: dict[str, float | None]
-    curves: Mapping[str, npt.NDArray[np.float64]]
+    intervals: dict[str, Interval]
+    curves: Mapping[str, FloatArray]
     detections: tuple[Faces, ...]
     operating_point: OperatingPoint | None
     by_score: tuple[Mistakes, ...]
@@ -66,6 +76,7 @@ class Evaluation:
             "max_detections": MAX_DETECTIONS,
             "ms_per_photo": round(self.ms_per_photo, 2),
             "metrics": {k: _rounded(v) for k, v in self.metrics.items()},
+            "intervals": {k: [_rounded(v) for v in ends] for k, ends in self.intervals.items()},
             "operating_point": {k: round(v, 4) for k, v in point.items()} if point else None,
             "by_score": [
                 {**asdict(row), "precision": _rounded(row.precision), "recall": _rounded(row.recall)}
@@ -97,13 +108,14 @@ def evaluate(
         if on_photo:
             on_photo(done)
     ms = 1000 * (perf_counter() - start) / max(len(dataset), 1)
-    metrics, curves, faces = ready(detections)
+    measured = ready(detections)
     name = str(getattr(detector, "name", type(detector).__name__))
     scale = str(getattr(detector, "test_scale", "native"))
     matches = match_all(dataset, detections)
     return Evaluation(
         name, dataset.name, protocol, scale,
-        len(dataset), faces, ms, metrics, curves, tuple(detections),
+        len(dataset), measured.faces, ms,
+        measured.metrics, intervals(measured.resampled, len(dataset)), measured.curves, tuple(detections),
         operating_point(dataset, detections, matches), tuple(mistakes_by_score(dataset, detections, matches)),
     )  # fmt: skip
 
@@ -113,7 +125,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def measure(dataset: FaceDataset, detections: Sequence[Faces], protocol: str = "coco") -> Measured:
-    """Metrics, curves and the number of faces that count, for detections that are already there.
+    """What detections that are already there reach.
 
     Raises DataError for detections on a photo of another size than its annotation says.
     """
@@ -131,13 +143,19 @@ def _ready(dataset: FaceDataset, protocol: str) -> Callable[[Sequence[Faces]], M
         raise ConfigError([f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"])
     if protocol == "coco":
         pycocotools_classes()
-        return lambda detections: (*coco_metrics(dataset, detections), dataset.face_count)
+        return partial(_measure_coco, dataset)
     truth = load_wider_truth(dataset.images_dir.parent / "ground_truth")
     photos_of(truth, [photo.name for photo in dataset.photos])
     return partial(_measure_wider, truth, dataset)
 
 
+def _measure_coco(dataset: FaceDataset, detections: Sequence[Faces]) -> Measured:
+    metrics, curves, resampled = coco_metrics(dataset, detections)
+    return Measured(metrics, curves, dataset.face_count, resampled)
+
+
 def _measure_wider(truth: Mapping[str, WiderPhoto], dataset: FaceDataset, detections: Sequence[Faces]) -> Measured:
     results = wider_ap(truth, {p.name: d for p, d in zip(dataset.photos, detections, strict=True)})
     metrics: dict[str, float | None] = {level: r.ap if r.faces else None for level, r in results.items()}
-    return metrics, {level: r.curve for level, r in results.items()}, results["hard"].faces
+    resampled = {level: r.resampled for level, r in results.items() if r.faces}
+    return Measured(metrics, {level: r.curve for level, r in results.items()}, results["hard"].faces, resampled)

@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from facedet.errors import DataError, MissingExtra
 from facedet.faces import Faces
+from facedet.intervals import FloatArray, Resampled
 
 LEVELS = ("easy", "medium", "hard")
 THRESHOLDS = 1000
 MIN_IOU = 0.5
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,15 @@ class WiderPhoto:
 
 @dataclass(frozen=True)
 class WiderResult:
-    """One level: AP in [0, 1], the faces that count, and the curve, float64 [1000, 2] of recall and precision."""
+    """One level: AP in [0, 1], the faces that count, and the curve, float64 [1000, 2] of recall and precision.
+
+    resampled: the AP of other draws of the photos, their scores stretched as in the whole set.
+    """
 
     ap: float
     faces: int
     curve: FloatArray
+    resampled: Resampled
 
 
 def load_wider_truth(ground_truth_dir: str | Path) -> dict[str, WiderPhoto]:
@@ -116,19 +119,24 @@ def _iou(a: FloatArray, b: FloatArray) -> FloatArray:
 def _level_ap(
     counted: Sequence[npt.NDArray[np.bool_]], overlaps: Sequence[FloatArray], scores: Sequence[FloatArray]
 ) -> WiderResult:
-    faces = int(sum(c.sum() for c in counted))
-    proposals, recalled = np.zeros(THRESHOLDS), np.zeros(THRESHOLDS)
+    faces = np.array([c.sum() for c in counted], np.float64)
+    proposals, recalled = np.zeros((2, len(counted), THRESHOLDS), np.float32)  # whole numbers, exact up to 2 ** 24
     thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS
-    for keep, iou, score in zip(counted, overlaps, scores, strict=True):
+    for i, (keep, iou, score) in enumerate(zip(counted, overlaps, scores, strict=True)):
         if not (len(keep) and len(score)):
             continue  # as eval_tools does: detections on a photo without any true face cost nothing
         costs, hits = _match(iou, keep)
         taken = np.searchsorted(-score, -thresholds, side="right")
-        proposals += np.concatenate([[0], np.cumsum(costs)])[taken]
-        recalled += np.concatenate([[0], np.cumsum(hits)])[taken]
-    precision = np.divide(recalled, proposals, out=np.zeros(THRESHOLDS), where=proposals > 0)
-    recall = recalled / max(faces, 1)
-    return WiderResult(_area(recall, precision), faces, np.stack([recall, precision], 1))
+        proposals[i] = np.concatenate([[0], np.cumsum(costs)])[taken]
+        recalled[i] = np.concatenate([[0], np.cumsum(hits)])[taken]
+
+    def curve(times: FloatArray) -> FloatArray:
+        reported, right = (np.asarray(times @ each, np.float64) for each in (proposals, recalled))
+        precision = np.divide(right, reported, out=np.zeros(THRESHOLDS), where=reported > 0)
+        return np.stack([right / max(float(times @ faces), 1.0), precision], 1)
+
+    whole = curve(np.ones(len(counted)))
+    return WiderResult(_area(*whole.T), int(faces.sum()), whole, lambda d: np.array([_area(*curve(t).T) for t in d]))
 
 
 def _match(iou: FloatArray, keep: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.compact_curve import CARD, draw, rows_of
+from benchmarks.detectors import Entry, Result, differences_from_yunet
 from facedet.data.images import read_photo
 from tests.facedet.test_evaluate import wider_folder
 
@@ -50,6 +52,21 @@ def test_what_cannot_be_measured_is_said_first(words: list[str], message: str) -
     done = run("--photos", "nowhere", *words)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_compact_is_held_against_yunet_of_the_same_scale() -> None:
+    def result(label: str, kind: str, scale: int | None, easy: list[float]) -> Result:
+        metrics = {"easy": float(np.mean(easy)), "medium": 0.5, "hard": None}
+        per_photo = np.array(easy)
+        return Result(Entry(label, kind, scale=scale), metrics, {"easy": lambda draws: draws @ per_photo / 2})
+
+    ours = [result("compact native", "compact", None, [0.9, 0.7]), result("compact 640", "compact", 640, [0.6, 0.6])]
+    yunet = result("YuNet native", "yunet", None, [0.6, 0.6])
+    assert differences_from_yunet([*ours, yunet], "wider", 2) == (
+        "\n| difference, 95 % interval | easy | medium | hard |\n|---|---|---|---|\n"
+        "| compact native less YuNet native | +0.200 [+0.100, +0.300] | - | - |\n"
+    )
+    assert differences_from_yunet(ours, "wider", 2) == ""
 
 
 def test_the_curve_of_the_shipped_detector_is_drawn_from_its_card(tmp_path: Path) -> None:

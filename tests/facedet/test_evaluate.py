@@ -43,24 +43,25 @@ LEFT, RIGHT = [0.0, 0.0, 40.0, 40.0], [100.0, 0.0, 140.0, 40.0]
 
 
 def test_no_detection_reaches_nothing() -> None:
-    metrics, _, faces = measure(dataset(photo([LEFT])), [Faces.empty(SIZE)])
-    assert faces == 1
-    assert metrics["AP"] == metrics["AP30"] == metrics["AR"] == 0.0
+    measured = measure(dataset(photo([LEFT])), [Faces.empty(SIZE)])
+    assert measured.faces == 1
+    assert measured.metrics["AP"] == measured.metrics["AP30"] == measured.metrics["AR"] == 0.0
 
 
 def test_perfect_detections() -> None:
-    metrics, curves, _ = measure(dataset(photo([LEFT, RIGHT])), [faces_of([*LEFT, 0.9], [*RIGHT, 0.8])])
+    measured = measure(dataset(photo([LEFT, RIGHT])), [faces_of([*LEFT, 0.9], [*RIGHT, 0.8])])
+    metrics = measured.metrics
     assert metrics["AP"] == metrics["AP50"] == metrics["AP30"] == metrics["AR"] == pytest.approx(1.0)
     assert metrics["AP_medium"] == pytest.approx(1.0)
     assert metrics["AP_small"] is None
     assert metrics["AP_large"] is None
-    assert curves["IoU 0.5"].shape == (101, 2)
+    assert measured.curves["IoU 0.5"].shape == (101, 2)
 
 
 def test_hit_false_alarm_hit() -> None:
     """Precision 1 up to recall 0.5 (51 of COCO's 101 recall points), 2/3 above it."""
     found = faces_of([*LEFT, 0.9], [300, 300, 340, 340, 0.8], [*RIGHT, 0.7])
-    metrics, _, _ = measure(dataset(photo([LEFT, RIGHT])), [found])
+    metrics = measure(dataset(photo([LEFT, RIGHT])), [found]).metrics
     assert metrics["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
@@ -70,12 +71,12 @@ def test_hit_false_alarm_hit() -> None:
     ids=["IoU 1", "IoU 0.82", "IoU 0.6", "IoU 0.38", "IoU 0.14"],
 )
 def test_iou_thresholds(shift: float, ap30: float, ap50: float, ap75: float) -> None:
-    metrics, _, _ = measure(dataset(photo([LEFT])), [faces_of([shift, 0, 40 + shift, 40, 0.9])])
+    metrics = measure(dataset(photo([LEFT])), [faces_of([shift, 0, 40 + shift, 40, 0.9])]).metrics
     assert (metrics["AP30"], metrics["AP50"], metrics["AP75"]) == pytest.approx((ap30, ap50, ap75))
 
 
 def test_iou_03_does_not_enter_ap() -> None:
-    metrics, _, _ = measure(dataset(photo([LEFT])), [faces_of([18, 0, 58, 40, 0.9])])
+    metrics = measure(dataset(photo([LEFT])), [faces_of([18, 0, 58, 40, 0.9])]).metrics
     assert metrics["AP30"] == pytest.approx(1.0)
     assert metrics["AP"] == 0.0
 
@@ -83,15 +84,15 @@ def test_iou_03_does_not_enter_ap() -> None:
 def test_an_ignored_face_neither_rewards_nor_costs() -> None:
     data = dataset(photo([LEFT, RIGHT], ignore=[False, True]))
     for found in (faces_of([*LEFT, 0.5]), faces_of([*RIGHT, 0.9], [*LEFT, 0.5])):
-        metrics, _, faces = measure(data, [found])
-        assert faces == 1
-        assert metrics["AP"] == pytest.approx(1.0)
+        measured = measure(data, [found])
+        assert measured.faces == 1
+        assert measured.metrics["AP"] == pytest.approx(1.0)
 
 
 def test_crowds_beyond_100_detections_count() -> None:
     boxes = [[20.0 * (i % 30), 20.0 * (i // 30), 20.0 * (i % 30) + 15, 20.0 * (i // 30) + 15] for i in range(300)]
     found = faces_of(*[[*box, 0.9 - i / 1000] for i, box in enumerate(boxes)])
-    metrics, _, _ = measure(dataset(photo(boxes)), [found])
+    metrics = measure(dataset(photo(boxes)), [found]).metrics
     assert metrics["AP"] == metrics["AR"] == metrics["AP_small"] == pytest.approx(1.0)
 
 
@@ -101,9 +102,9 @@ def test_detections_must_match_the_photos() -> None:
 
 
 def test_empty_data_set_measures_nothing() -> None:
-    metrics, curves, faces = measure(dataset(), [])
-    assert set(metrics.values()) == {None}
-    assert (curves, faces) == ({}, 0)
+    measured = measure(dataset(), [])
+    assert set(measured.metrics.values()) == {None}
+    assert (measured.curves, measured.faces, measured.resampled) == ({}, 0, {})
 
 
 class Fixed:

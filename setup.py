@@ -34,6 +34,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "pillow-heif>=0.18",
         "jsonschema>=4.20",

@@ -13,7 +13,11 @@ import pytest
 
 from benchmarks.compact_curve import CARD, draw, rows_of
 from benchmarks.detectors import Entry, Result, differences_from_yunet
+from benchmarks.held_out import measured, table, write_folds
+from facedet.data.coco import FaceDataset, Photo
 from facedet.data.images import read_photo
+from facedet.data.load import load_data
+from facedet.faces import Faces
 from tests.facedet.test_evaluate import wider_folder
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,43 @@ def test_compact_is_held_against_yunet_of_the_same_scale() -> None:
         "| compact native less YuNet native | +0.200 [+0.100, +0.300] | - | - |\n"
     )
     assert differences_from_yunet(ours, "wider", 2) == ""
+
+
+def test_every_photo_is_held_out_once(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48, "split": "train"} for i in range(30)]
+    faces = [{"id": i, "image_id": i, "category_id": 1, "bbox": [4, 4, 20, 20], "area": 400} for i in range(30)]
+    content = {"images": images, "annotations": faces, "categories": [{"id": 1, "name": "face"}]}
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(content))
+    parts = [{photo.name for photo in part.photos} for part in write_folds(tmp_path / "data", tmp_path / "folds", 3)]
+    assert set.union(*parts) == {f"{i}.jpg" for i in range(30)}
+    assert sum(len(part) for part in parts) == 30
+    learned = load_data(tmp_path / "folds" / "1", split="train")
+    assert {photo.name for photo in learned.photos} == parts[0] | parts[2]
+
+
+def test_held_out_figures_are_of_all_parts_and_say_what_tuning_gained() -> None:
+    class Fixed:
+        def __init__(self, score: float) -> None:
+            self.score = score
+
+        def detect(self, images: list[np.ndarray]) -> list[Faces]:
+            box = [0, 0, 40, 40] if self.score else [50, 50, 60, 60]
+            return [Faces.from_raw(np.array([box], np.float32), np.array([0.5]), (64, 64)) for _ in images]
+
+    class Made(Photo):
+        def read(self) -> np.ndarray:
+            return np.zeros((64, 64, 3), np.uint8)
+
+    boxes = np.array([[0, 0, 40, 40]], np.float32)
+    parts = [
+        FaceDataset("made", Path("."), (Made(Path(n), n, 64, 64, boxes, np.zeros(1, np.bool_)),)) for n in ("a", "b")
+    ]
+    rows = {"tuned": measured(parts, [Fixed(1), Fixed(1)]), "one": measured(parts, [Fixed(1), Fixed(0)])}
+    assert rows["one"].faces == 2
+    lines = table(rows, 2).splitlines()
+    assert lines[2].startswith("| tuned | 1.000 [1.000, 1.000] |")
+    assert lines[4].startswith(f"| tuned less one | {1 - rows['one'].metrics['AP30']:+.3f} [+0.000, +1.000] |")
 
 
 def test_the_curve_of_the_shipped_detector_is_drawn_from_its_card(tmp_path: Path) -> None:

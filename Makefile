@@ -54,7 +54,7 @@ demo: .venv/.installed
 	exit $$status
 
 test: .venv-test/.installed
-	.venv-test/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(TESTS)
+	.venv-test/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(TESTS)
 
 check: .venv-test/.installed
 	.venv-test/bin/ruff check .

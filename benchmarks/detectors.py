@@ -172,15 +172,23 @@ def differences_from_yunet(results: Sequence[Result], protocol: str, photos: int
     ]
     for ours, theirs in pairs:
         ends = differences(ours.resampled, theirs.resampled, photos)
-        cells = [_difference(ours.metrics[name], theirs.metrics[name], ends.get(name)) for name in SHOWN[protocol]]
+        cells = [
+            cell(less(ours.metrics[name], theirs.metrics[name]), ends.get(name), sign="+") for name in SHOWN[protocol]
+        ]
         lines.append(f"| {ours.entry.label} less {theirs.entry.label} | " + " | ".join(cells) + " |")
     return "\n" + "\n".join(lines) + "\n"
 
 
-def _difference(ours: float | None, theirs: float | None, ends: Interval | None) -> str:
-    if ours is None or theirs is None or ends is None:
+def cell(value: float | None, ends: Interval | None, *, sign: str = "") -> str:
+    """A value and its interval, "-" for what could not be measured. sign: "+" for differences."""
+    if value is None or ends is None:
         return "-"
-    return f"{ours - theirs:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return f"{value:{sign}.3f} [{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
+
+
+def less(ours: float | None, theirs: float | None) -> float | None:
+    """ours minus theirs, None where either could not be measured."""
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def plot(results: Sequence[Result], protocol: str, path: Path, *, title: str) -> None:

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.detectors import MIN_SCORE, YuNet
+from benchmarks.detectors import MIN_SCORE, SHOWN, YuNet, cell, less
 from facedet import load_detector
 from facedet.data.coco import FaceDataset
 from facedet.data.load import load_data
 from facedet.evaluate import Measured, measure
-from facedet.intervals import Interval, differences, intervals
+from facedet.intervals import differences, intervals
 
-SHOWN = ("AP30", "AP50", "AP")
+METRICS = SHOWN["coco"]
 
 
 def write_folds(data: Path, out: Path, parts: int) -> list[FaceDataset]:
@@ -59,19 +59,19 @@ def measured(parts: Sequence[FaceDataset], detectors: Sequence[Any]) -> Measured
 
 def table(rows: dict[str, Measured], photos: int) -> str:
     """Markdown: every row with its intervals, and the first less each of the others."""
-    lines = ["| | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
+    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
     first, ours = next(iter(rows.items()))
     for label, row in rows.items():
-        lines.append(_line(label, row.metrics, intervals(row.resampled, photos), "", ".3f"))
+        ends = intervals(row.resampled, photos)
+        lines.append(_line(label, [cell(row.metrics[name], ends.get(name)) for name in METRICS]))
     for label, theirs in list(rows.items())[1:]:
-        less = {name: (ours.metrics[name] or 0) - (theirs.metrics[name] or 0) for name in SHOWN}
         ends = differences(ours.resampled, theirs.resampled, photos)
-        lines.append(_line(f"{first} less {label}", less, ends, "+", "+.3f"))
+        gains = {name: less(ours.metrics[name], theirs.metrics[name]) for name in METRICS}
+        lines.append(_line(f"{first} less {label}", [cell(gains[name], ends.get(name), sign="+") for name in METRICS]))
     return "\n".join(lines) + "\n"
 
 
-def _line(label: str, values: dict[str, Any], ends: dict[str, Interval], sign: str, form: str) -> str:
-    cells = [f"{values[name]:{form}} [{ends[name][0]:{sign}.3f}, {ends[name][1]:{sign}.3f}]" for name in SHOWN]
+def _line(label: str, cells: Sequence[str]) -> str:
     return f"| {label} | " + " | ".join(cells) + " |"
 
 

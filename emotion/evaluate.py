@@ -256,21 +256,24 @@ def _middle(draws: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
 
 def duplicate_images(split: FerSplit, train: FerSplit) -> npt.NDArray[np.bool_]:
     """bool [N]: which images of `split` occur, byte for byte, in `train`."""
-    seen = {image.tobytes() for image in train.images}
-    return np.array([image.tobytes() in seen for image in split.images], bool)
+    return np.array([bool(labels) for labels in _labels_of_copies(split, train)], bool)
 
 
 def _by_heart(predictions: Predictions, train: FerSplit) -> npt.NDArray[np.bool_]:
     """bool [N]: what would be right with the commonest label of its copies in `train` for each image that has any."""
-    known: dict[bytes, Counter[int]] = {}
-    mine = train.of_classes(predictions.names)
-    for image, label in zip(mine.images, mine.labels, strict=True):
-        known.setdefault(image.tobytes(), Counter())[int(label)] += 1
     right = predictions.right.copy()
-    for i, (image, label) in enumerate(zip(predictions.split.images, predictions.split.labels, strict=True)):
-        if copies := known.get(image.tobytes()):
-            right[i] = copies.most_common(1)[0][0] == label
+    for i, labels in enumerate(_labels_of_copies(predictions.split, train.of_classes(predictions.names))):
+        if labels:
+            right[i] = labels.most_common(1)[0][0] == predictions.split.labels[i]
     return right
+
+
+def _labels_of_copies(split: FerSplit, train: FerSplit) -> list[Counter[int]]:
+    """For each image of `split` the labels in `train` of those that are the same byte for byte, mostly none."""
+    known: dict[bytes, Counter[int]] = {}
+    for image, label in zip(train.images, train.labels, strict=True):
+        known.setdefault(image.tobytes(), Counter())[int(label)] += 1
+    return [known.get(image.tobytes(), Counter()) for image in split.images]
 
 
 def ferplus_accuracy(

@@ -22,22 +22,23 @@ DRAWS = 500
 def intervals(aps: Mapping[str, Resampled], photos: int) -> dict[str, Interval]:
     """The 95 % interval of each metric. photos: how many were measured."""
     drawn = draws(photos)
-    return {name: _middle(ap(drawn)) for name, ap in aps.items()}
+    return {name: middle(ap(drawn)) for name, ap in aps.items()}
 
 
 def differences(ours: Mapping[str, Resampled], theirs: Mapping[str, Resampled], photos: int) -> dict[str, Interval]:
     """The 95 % interval of ours minus theirs, of each metric that both have."""
     drawn = draws(photos)
-    return {name: _middle(ours[name](drawn) - theirs[name](drawn)) for name in ours if name in theirs}
+    return {name: middle(ours[name](drawn) - theirs[name](drawn)) for name in ours if name in theirs}
 
 
-def draws(photos: int) -> FloatArray:
-    """float64 [DRAWS, photos], always the same for so many photos."""
+def draws(photos: int, count: int = DRAWS, *, seed: int = 0) -> FloatArray:
+    """float64 [count, photos], how often each draw has each photo; always the same for so many photos and one seed."""
     if photos == 0:
-        return np.zeros((DRAWS, 0))
-    return np.random.default_rng(0).multinomial(photos, np.full(photos, 1 / photos), DRAWS).astype(np.float64)
+        return np.zeros((count, 0))
+    return np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), count).astype(np.float64)
 
 
-def _middle(values: FloatArray) -> Interval:
+def middle(values: FloatArray) -> Interval:
+    """Where the middle 95 % of the values begins and ends."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facedet import FaceDetector
+from facedet.intervals import draws, middle
 from pipeline.crops import CropRule, Grey, Padding, Resampling, Side, crop_faces, rule_for, square_boxes
 from pipeline.crowd_pipeline import Classifier
 from pipeline.errors import DataError
@@ -241,14 +242,13 @@ def _trials(samples: Sequence[Sample], rules: dict[str, CropRule], classifier: C
     """Every rule, and the true squares, with the gain over the first rule; intervals over photos, paired."""
     _, photo_of = np.unique([s.photo for s in samples], return_inverse=True)
     photos = int(photo_of.max()) + 1
-    draws = np.random.default_rng(0).multinomial(photos, np.full(photos, 1 / photos), size=RESAMPLES)
-    sizes = draws @ np.bincount(photo_of)
+    drawn = draws(photos, RESAMPLES)
+    sizes = drawn @ np.bincount(photo_of)
     base: npt.NDArray[np.bool_] | None = None
     for name, rule in [*rules.items(), ("true squares", None)]:
         losses, right = log_losses(samples, rule, classifier)
         base = right if base is None else base
         gain = right.astype(float) - base
-        resampled = (draws @ np.bincount(photo_of, weights=gain)) / np.maximum(sizes, 1)
-        low, high = np.percentile(resampled, [2.5, 97.5])
-        figure = Figure(*(round(float(v), 4) for v in (gain.mean(), low, high)))
+        ends = middle((drawn @ np.bincount(photo_of, weights=gain)) / np.maximum(sizes, 1))
+        figure = Figure(*(round(float(v), 4) for v in (gain.mean(), *ends)))
         yield Trial(name, rule, float(right.mean()), float(losses.mean()), figure)

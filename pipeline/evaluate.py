@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotion import EMOTIONS
+from facedet.intervals import draws, middle
 from pipeline.matching import Floats, Ints, Matches, average_precision, match_readings
 from pipeline.reading import PhotoReading
 from pipeline.truth import Truth
@@ -110,8 +111,7 @@ def evaluate(
 ) -> list[Evaluation]:
     """Measure every setting on the same truth, with the same resampled photos, so that differences are paired."""
     photos = len(truth.photos)
-    draws = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
-    weights = np.vstack([np.ones((1, photos)), draws])
+    weights = np.vstack([np.ones((1, photos)), draws(photos, resamples, seed=seed)])
     evaluations: list[Evaluation] = []
     first: Floats | None = None
     for setting in settings:
@@ -226,5 +226,5 @@ def _figure(values: Floats) -> Figure:
     if not np.isfinite(values[0]):
         return Figure(None)
     resampled = values[1:][np.isfinite(values[1:])]
-    low, high = np.percentile(resampled, [2.5, 97.5]) if resampled.size else (None, None)
+    low, high = middle(resampled) if resampled.size else (None, None)
     return Figure(*(None if v is None else round(float(v), 4) for v in (values[0], low, high)))

@@ -21,6 +21,7 @@ def test_a_row_per_variant(tmp_path: Path) -> None:
     (tmp_path / "variants.json").write_text(json.dumps(variants))
     words = ["--data", str(data), "-o", str(tmp_path / "runs"), "--epochs", "1"]
     words += ["--variants", str(tmp_path / "variants.json"), "--write", str(tmp_path / "table.md"), "--only", "no flip"]
+    words += ["--at-once", "2"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "emotion_ablation.py"), *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

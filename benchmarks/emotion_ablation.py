@@ -32,11 +32,15 @@ from emotion.compare import mcnemar
 from emotion.config import TrainConfig
 from emotion.config_file import settings_of
 from emotion.curve import read_log
-from emotion.data import FerSplit, load_fer2013
+from emotion.data import load_fer2013
 from emotion.evaluate import bootstrap_interval, load_scorer, predict
 from emotion.train import train
 
 Right = npt.NDArray[np.bool_]
+HEAD = """\
+| variant | changed | PublicTest | 95 % interval | difference | McNemar p | last three | Training | minutes |
+|---|---|---|---|---|---|---|---|---|
+"""
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {"size_schedule": [[0, 24], [0.6, 32]]},
     "another seed": {"seed": 1},
@@ -73,19 +77,10 @@ def configs(variants: dict[str, dict[str, Any]], epochs: int) -> dict[str, Train
     return found
 
 
-def table(variants: dict[str, dict[str, Any]], runs: dict[str, Path], public: FerSplit) -> str:
-    """A Markdown row for each variant that has a run, the first one first."""
-    rows = [
-        "| variant | changed | PublicTest | 95 % interval | difference | McNemar p | last three | Training | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    first: Right | None = None
-    for name, run in runs.items():
-        right = predict(load_scorer(run), public).right
-        first = right if first is None else first
-        changed = ", ".join(f"{key} {json.dumps(value)}" for key, value in variants[name].items()) or "-"
-        rows.append(f"| {name} | {changed} | {_figures(right, first, read_log(run))} |")
-    return "\n".join(rows) + "\n"
+def row(name: str, changes: dict[str, Any], figures: str) -> str:
+    """A line of the table."""
+    changed = ", ".join(f"{key} {json.dumps(value)}" for key, value in changes.items()) or "-"
+    return f"| {name} | {changed} | {figures} |\n"
 
 
 def run_folder(out: Path, name: str) -> Path:
@@ -123,7 +118,7 @@ def main() -> None:
     variants = VARIANTS if given.variants is None else json.loads(given.variants.read_text(encoding="utf-8"))
     public = load_fer2013(given.data, "public")
     wanted = None if given.only is None else {next(iter(variants)), *given.only.split(",")}
-    runs: dict[str, Path] = {}
+    table, first = HEAD, None
     with ProcessPoolExecutor(
         given.at_once,
         mp_context=multiprocessing.get_context("spawn"),
@@ -137,12 +132,14 @@ def main() -> None:
             if wanted is None or name in wanted
         }
         for name, run in started.items():
-            runs[name] = run.result().parent
-            text = table(variants, runs, public)
+            best = run.result()
+            right = predict(load_scorer(best), public).right
+            first = right if first is None else first
+            table += row(name, variants[name], _figures(right, first, read_log(best.parent)))
             if given.write is not None:
-                given.write.write_text(text, encoding="utf-8")
+                given.write.write_text(table, encoding="utf-8")
             else:
-                print(text, flush=True)
+                print(table, flush=True)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "FER+ shares and majority": {"labels": "ferplus-both", "ferplus_weight": 0},
     "whole face, not its crop": {"view": 1.0},
     "SGD with Nesterov": {"optimiser": "sgd", "lr": 0.05, "weight_decay": 5e-4},
+    "Muon": {"optimiser": "muon"},
 }
 """Name -> what differs from the first, and the first from `TrainConfig()`; so too with the augmentation's ranges.
 

@@ -17,7 +17,7 @@ LABEL_SOURCES = ("fer2013", "ferplus", "ferplus-majority", "ferplus-both")
 AUGMENTED_SHARES = ("flip", "low_resolution", "erase", "blur", "jpeg")
 """Fields of `Augmentation` that are shares of the images."""
 CHOICES = {
-    "optimiser": ("adamw", "sgd", "adam"),
+    "optimiser": ("adamw", "sgd", "adam", "muon"),
     "schedule": ("cosine", "plateau", "constant"),
     "select": ("accuracy", "loss"),
     "labels": LABEL_SOURCES,
@@ -32,6 +32,7 @@ CHOICES = {
 class TrainConfig:
     """Everything that decides a run. Sizes in pixels, rates per step, `size_schedule` as (from fraction, size).
 
+    optimiser "muon": of convolutions that a norm follows; AdamW has the rest.
     schedule "plateau": the rate falls to `plateau_factor` after `plateau_patience` epochs without a lower loss on
     PublicTest. early_stopping: the run ends after so many such epochs; 0 is never. select: what makes best.pt better,
     PublicTest accuracy or loss. keep_falls: a checkpoint for every fall of that loss, named with epoch and accuracy.

@@ -10,8 +10,10 @@ from torch import nn
 
 from emotion.config import TrainConfig
 from emotion.data import FERPLUS_CLASSES
+from emotion.distributed import Team
 from emotion.errors import ConfigError
 from emotion.models import MODELS, load_imagenet
+from emotion.muon import Muon, matrices_of
 from emotion.run import TrainState
 from emotion.sizes import size_faults
 from emotion.start import start_from
@@ -36,6 +38,7 @@ class WithAuxiliaryHead(nn.Module):
 class Learner:
     """All that changes while training. averaged: the moving average of the model, None when the run keeps none.
 
+    muon: of the convolutions' weights, None when `optimiser` has them too.
     started_from: whose weights it began with: none, imagenet or the identity of a checkpoint.
     """
 
@@ -43,6 +46,7 @@ class Learner:
     model: Any
     averaged: Any
     optimiser: torch.optim.Optimizer
+    muon: Muon | None
     device: torch.device
     started_from: str
 
@@ -52,23 +56,38 @@ class Learner:
         network: nn.Module = (self.averaged.module if self.averaged is not None else self.model).network
         return network
 
+    @property
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """Name in a saved state -> optimiser, for all that learns."""
+        return {"optimiser": self.optimiser, **({} if self.muon is None else {"muon": self.muon})}
+
+    def step(self) -> None:
+        """Change the weights by their gradients, and the moving average with them."""
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
         averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
-        return {"model": self.model.state_dict(), **averaged, "optimiser": self.optimiser.state_dict()}
+        steps = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
+        return {"model": self.model.state_dict(), **averaged, **steps}
 
     def restore(self, saved: dict[str, Any]) -> TrainState:
         """Take over what `state` gave, and return where the run stood."""
         self.model.load_state_dict(saved["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(saved["averaged"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(saved[name])
         return TrainState(**saved["state"])
 
 
-def build_learner(config: TrainConfig, *, fresh: bool = True) -> Learner:
+def build_learner(config: TrainConfig, *, fresh: bool = True, team: Team | None = None) -> Learner:
     """A network at its start, by the seed; when it is not fresh but to be restored, without the weights to start from.
 
+    team: the processes that train it together; None for this one alone.
     Raises ConfigError when it cannot have what the settings ask for, WeightsError for weights that do not fit.
     """
     torch.manual_seed(config.seed)
@@ -80,6 +99,8 @@ def build_learner(config: TrainConfig, *, fresh: bool = True) -> Learner:
         )
     if config.free_upper_at is not None and not hasattr(network, "free_upper"):
         faults.append(f"free_upper_at {config.free_upper_at}: {config.model} has no frozen part: expected None")
+    if config.optimiser == "muon" and not matrices_of(network):
+        faults.append(f"optimiser muon: {config.model} has no convolution with a norm after it: expected another")
     faults += size_faults(network, config.model, config.sizes)
     if faults:
         raise ConfigError(faults)
@@ -95,20 +116,24 @@ def build_learner(config: TrainConfig, *, fresh: bool = True) -> Learner:
     if config.ema_decay > 0:
         average: Any = torch.optim.swa_utils.get_ema_multi_avg_fn
         averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average(config.ema_decay), use_buffers=True)
-    return Learner(config, model, averaged, build_optimiser(model, config), device, started_from)
+    matrices = matrices_of(model) if config.optimiser == "muon" else []
+    muon = Muon(matrices, config.lr, weight_decay=config.weight_decay, team=team or Team()) if matrices else None
+    return Learner(config, model, averaged, build_optimiser(model, config, but=matrices), muon, device, started_from)
 
 
-def build_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW, Adam, or SGD with Nesterov momentum; weight decay not for norms and biases."""
+def build_optimiser(model: nn.Module, config: TrainConfig, *, but: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """AdamW, Adam, or SGD with Nesterov momentum, of all weights but those; weight decay not for norms and biases."""
+    others = {id(weight) for weight in but}
+    learned = [p for p in model.parameters() if id(p) not in others]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
     if config.optimiser == "adam":
         return torch.optim.Adam(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=config.lr)
 
 
 def resolve_device(wanted: str) -> torch.device:

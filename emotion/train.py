@@ -55,7 +55,7 @@ def train(
     team, run = join_team(), Run(out)
     _check(config, run, ferplus, resume=resume, team=team)
     goes_on = resume and run.last.exists()
-    learner = build_learner(config, fresh=not goes_on)
+    learner = build_learner(config, fresh=not goes_on, team=team)
     splits = load_splits(config, data, ferplus)
     state = learner.restore(run.load_last()) if goes_on else TrainState(started_from=learner.started_from)
     state = _with_same(state, splits, config, team, out)
@@ -137,19 +137,17 @@ def train_epoch(
     shared_model = team.wrap(model.train())
     for step in range(steps):
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size][team.rank :: team.size]
-        for group in learner.optimiser.param_groups:
+        for group in (group for optimiser in learner.optimisers.values() for group in optimiser.param_groups):
             group["lr"] = learning_rate(config, state.epoch + step / steps) * state.lr_factor
         batch = draw_batch(data, chosen, size, config=config, rng=rng)
         loss, accuracy = batch_loss(learner, shared_model, batch, class_weights=data.class_weights)
         if not math.isfinite(loss.item()):
             raise TrainingDiverged(f"epoch {state.epoch + 1}, step {step + 1}: loss {loss.item()}: try a lower rate")
-        learner.optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.clip_norm > 0:
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        learner.optimiser.step()
-        if learner.averaged is not None:
-            learner.averaged.update_parameters(model)
+        learner.step()
         sums["train_loss"] += loss.item() / steps
         sums["train_accuracy"] += accuracy / steps
         progress(step + 1, steps)

@@ -37,7 +37,7 @@ def train(
     ] = None,
     distill_weight: Annotated[float | None, typer.Option(help="The teachers' share, above 0, up to 1.")] = None,
     balance: Annotated[str | None, typer.Option(help="Rare classes: none, weights or sampling.")] = None,
-    optimiser: Annotated[str | None, typer.Option(help="adamw, sgd or adam.")] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adamw, sgd, adam or muon.")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, plateau or constant.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,

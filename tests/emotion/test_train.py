@@ -28,9 +28,11 @@ from emotion.presets import KERAS, PRESETS
 from emotion.run import TrainState
 from emotion.train import learning_rate, train
 from tests.emotion.factories import FERPLUS, make_split, write_votes, write_zip
+from tests.emotion.test_muon import stepped
 
 TINY = dataclasses.replace(KERAS, model="mini_xception", epochs=3, batch_size=7, augmentation=Augmentation())
 DEFAULT = TrainConfig(epochs=2, batch_size=7, size_schedule=((0.0, 24), (0.5, 28)), eval_size=28)
+MUON = dataclasses.replace(TINY, model="fer_resnet", optimiser="muon", ema_decay=0.5, size_schedule=((0.0, 24),))
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,18 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return {**saved["model"], **{f"averaged.{k}": v for k, v in saved.get("averaged", {}).items()}}
 
 
+def in_two_processes(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """torchrun with a script or -m and a module, and what they are told."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize(("config", "kill_at"), [(TINY, (2, 3)), (TINY, (2, 1)), (DEFAULT, (2, 2))])
+@pytest.mark.parametrize(("config", "kill_at"), [(TINY, (2, 3)), (TINY, (2, 1)), (DEFAULT, (2, 2)), (MUON, (2, 2))])
 def test_a_killed_run_resumes_to_the_same_weights(
     data: Path, votes: Path, tmp_path: Path, config: TrainConfig, kill_at: tuple[int, int]
 ) -> None:
@@ -161,6 +170,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"labels": "ferplus"}, "need the FER+ votes file"),
     ({"model": "knn"}, "model 'knn' is fitted in one go"),
     ({"ferplus_weight": -1.0}, "ferplus_weight -1.0: expected 0 or more"),
+    ({"optimiser": "rmsprop"}, "optimiser 'rmsprop': expected one of adamw, sgd, adam, muon"),
+    ({"model": "vgg16", "optimiser": "muon"}, "optimiser muon: vgg16 has no convolution with a norm after it"),
     ({"free_upper_at": 1}, "free_upper_at 1: mini_xception has no frozen part"),
     ({"free_upper_at": 3}, "free_upper_at 3: expected 0 or more, below epochs 3, or the upper part never learns"),
     ({"free_upper_at": -1}, "free_upper_at -1: expected 0 or more"),
@@ -315,6 +326,23 @@ def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_share_muons_work_and_take_its_steps(tmp_path: Path) -> None:
+    """The team's weights after two steps are those of one process with the same gradients."""
+    program = (
+        "import sys, torch; from pathlib import Path; from emotion.distributed import join_team; "
+        "from tests.emotion.test_muon import stepped; team = join_team(); "
+        "torch.save(stepped(team), Path(sys.argv[1]) / f'{team.rank}.pt')"
+    )
+    (tmp_path / "steps.py").write_text(program)
+    done = in_two_processes(tmp_path / "steps.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    alone, first, second = (stepped(Team()), *(torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)))
+    for found in zip(alone, first, second, strict=True):
+        assert torch.equal(found[1], found[2])
+        assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.slow
 def test_two_processes_train_one_run_and_resume_it(data: Path, tmp_path: Path) -> None:
     program = (
         "import dataclasses, sys; from pathlib import Path; from emotion.presets import PRESETS; "
@@ -324,21 +352,13 @@ def test_two_processes_train_one_run_and_resume_it(data: Path, tmp_path: Path) -
     )
     script = tmp_path / "one_epoch.py"
     script.write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     training = ["-m", "emotion", "train", "--model", "mini_xception", "--epochs", "2", "--batch-size", "6", "--resume"]
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        words = (*command, *map(str, words))
-        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    done = run(*training, "--data", data, "--out", whole)
+    done = in_two_processes(*training, "--data", data, "--out", whole)
     assert done.returncode == 0, done.stderr
-    assert run(script, data, stopped).returncode != 0
+    assert in_two_processes(script, data, stopped).returncode != 0
     assert len((stopped / "log.jsonl").read_text().splitlines()) == 1
-    done = run(*training, "--data", data, "--out", stopped)
+    done = in_two_processes(*training, "--data", data, "--out", stopped)
     assert done.returncode == 0, done.stderr
     assert len((stopped / "log.jsonl").read_text().splitlines()) == 2
     expected, found = weights_of(whole), weights_of(stopped)

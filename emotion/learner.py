@@ -100,7 +100,9 @@ def build_learner(config: TrainConfig, *, fresh: bool = True, team: Team | None 
     if config.free_upper_at is not None and not hasattr(network, "free_upper"):
         faults.append(f"free_upper_at {config.free_upper_at}: {config.model} has no frozen part: expected None")
     if config.optimiser == "muon" and not matrices_of(network):
-        faults.append(f"optimiser muon: {config.model} has no convolution with a norm after it: expected another")
+        faults.append(
+            f"optimiser muon: {config.model} has no convolution with a norm after it: expected adamw, sgd or adam"
+        )
     faults += size_faults(network, config.model, config.sizes)
     if faults:
         raise ConfigError(faults)

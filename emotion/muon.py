@@ -1,6 +1,7 @@
 """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/): momentum whose every direction weighs the same.
 
-Torch's own computes in bfloat16, which processors without it only emulate: 20 times slower there than this.
+Torch's own and timm's compute in bfloat16, which processors without it only emulate: timm's takes 18 times as long
+there.
 """
 
 from __future__ import annotations
